@@ -13,7 +13,7 @@ _PUBLIC = {
     "run": "attune.flow",
     "train": "attune.flow",
     "evaluate": "attune.flow",
-    "load": "attune.generate",
+    "load": "attune.tuned",
 }
 
 __all__ = [*_PUBLIC]

@@ -14,8 +14,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from attune.errors import MachineError, UsageError
 
@@ -170,7 +171,7 @@ class Run:
 
     def load(self):
         """The tuned model, ready to answer: see `attune.load`."""
-        from attune.generate import load
+        from attune.tuned import load
 
         return load(self.path)
 

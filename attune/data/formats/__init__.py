@@ -1,0 +1,1 @@
+"""Shapes that data comes in, one small file each: `base.py` says what a format is."""

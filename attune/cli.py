@@ -1,0 +1,409 @@
+"""The command line: a command is a few lines that call the function of the same name. Nothing heavy loads before it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attune import __version__
+from attune.errors import AttuneError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="attune",
+    help="Turns your data and a base language model into a specialised model, and proves that it is better.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at data before training: check, show, split.")
+app.add_typer(data_app, name="data")
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder that holds the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
+RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+
+
+def main() -> None:
+    """Entry point: an AttuneError becomes its four parts and its exit code, never a traceback (but with --debug)."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except AttuneError as error:
+        if debug:
+            raise
+        print(f"attune: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("attune: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"attune: internal error: {type(error).__name__}: {error}\n  fix: this is a bug; run again with --debug and report what it prints",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"attune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def _finish(run: Any, as_json: bool) -> None:
+    """The last lines: the result as JSON, or the next commands."""
+    results = run.results
+    best = {
+        row["system"]: {results["primary"]: row["metrics"][results["primary"]]["value"]}
+        for row in results["systems"][1:]
+        if results["primary"] in row["metrics"]
+    }
+    if as_json:
+        final = {
+            "run": str(run.path),
+            "state": run.status["state"],
+            "verdict": results["verdict"],
+            "metrics": results["metrics"],
+            "baselines": best,
+            "next": results["next"],
+        }
+        print(json.dumps(final, ensure_ascii=False))
+    else:
+        for command in results["next"]:
+            print(command)
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Argument(help="A data file or folder.", show_default=False)],
+    goal: Annotated[str | None, typer.Option(help="What the model is for, in your words.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for everything, such as 10m or 2h.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
+    validation: Annotated[str | None, typer.Option(help="A file of validation rows.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    set_: Set = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """From a data file to a tuned model and an honest report, without writing a recipe."""
+    from attune import flow
+    from attune.terminal import Terminal
+
+    done = flow.run(
+        data,
+        goal=goal,
+        budget=budget,
+        test=test,
+        validation=validation,
+        target=target,
+        overrides=set_ or [],
+        out=out,
+        show=Terminal(quiet=quiet),
+    )
+    _finish(done, as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe.yaml.", show_default=False)],
+    overrides: Overrides = None,
+    set_: Set = None,
+    out: Out = Path("runs"),
+    fork: Annotated[bool, typer.Option("--fork", help="Start a new numbered run where the name is taken.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and the data, show samples, train nothing.")] = False,
+    no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Stop after saving the model.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a recipe to the end. An unfinished run of the same recipe goes on where it stopped."""
+    from attune import flow
+    from attune.terminal import Terminal
+
+    changes = [*(overrides or []), *(set_ or [])]
+    show = Terminal(quiet=quiet)
+    if dry_run:
+        flow.rehearse(recipe, changes, show=show)
+        return
+    done = flow.train(recipe, changes, out=out, fork=fork, assess=not no_evaluate, show=show)
+    if no_evaluate:
+        print(f"attune evaluate {done.path}")
+    else:
+        _finish(done, as_json)
+
+
+@app.command()
+def evaluate(run: RunDir, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Measure a run's model and every baseline again, and rewrite its report."""
+    from attune import flow
+    from attune.terminal import Terminal
+
+    _finish(flow.evaluate(run, show=Terminal(quiet=quiet)), as_json)
+
+
+@app.command()
+def chat(
+    run: RunDir,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=8192, help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, max=5, help="0 always takes the likeliest token.")] = 0.0,
+) -> None:
+    """Talk to a run's model; a classifier or tagger labels each line. Reads plain lines when there is no terminal."""
+    from attune.generate.chat import chat as talk
+    from attune.generate.chat import classify_loop
+    from attune.tuned import load
+
+    tuned = load(run)
+    if tuned.writes:
+        talk(tuned.engine, tuned.renderer.prompt_ids, max_new_tokens=max_new_tokens, temperature=temperature)
+    elif tuned.task in ("classification", "multilabel"):
+        classify_loop(lambda text: tuned.predict([text]).scores[0], tuned.labels)  # type: ignore[index]
+    else:
+        for line in sys.stdin:
+            if line.strip():
+                answer = tuned.predict([line.strip()]).outputs[0]
+                shown = [[line.strip()[span.start : span.end], span.label] for span in answer] if tuned.task == "tagging" else answer
+                print(json.dumps(shown, ensure_ascii=False), flush=True)
+
+
+@app.command()
+def show(run: RunDir, as_json: Json = False) -> None:
+    """What a run is and what came of it."""
+    from attune.evaluate.report import summary_table
+    from attune.runs import Run
+    from attune.terminal import out
+
+    found = Run(run)
+    evaluated = (found.path / "evaluation" / "results.json").exists()
+    if as_json:
+        print(json.dumps({"run": str(found.path), "status": found.status, "metrics": found.metrics if evaluated else {}}, ensure_ascii=False))
+        return
+    status = found.status
+    out.print(f"{found.path}: {status['state']}" + (f" ({status['why']})" if status.get("why") else ""), markup=False)
+    if evaluated:
+        results = found.results
+        out.print(summary_table(results))
+        out.print(f"Verdict: {results['verdict']['word']}. {results['verdict']['sentence']}", markup=False)
+        out.print(f"Report: {found.path / 'report.html'}", markup=False)
+
+
+@app.command()
+def ls(out: Out = Path("runs"), as_json: Json = False) -> None:
+    """The runs of a folder, oldest first."""
+    from rich.table import Table
+
+    from attune.runs import list_runs
+    from attune.terminal import out as console
+
+    rows = []
+    for found in list_runs(out):
+        evaluated = (found.path / "evaluation" / "results.json").exists()
+        results = found.results if evaluated else {}
+        key = results.get("primary")
+        value = results["systems"][0]["metrics"].get(key, {}).get("value") if evaluated else None
+        rows.append(
+            {
+                "run": found.path.name,
+                "state": found.status["state"],
+                "base": results.get("base"),
+                "metric": key,
+                "value": value,
+                "verdict": (results.get("verdict") or {}).get("word"),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    if not rows:
+        print(f"no runs in {out}", file=sys.stderr)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)
+
+
+@app.command()
+def compare(first: RunDir, second: RunDir, as_json: Json = False) -> None:
+    """Two runs on the same test rows: the difference of their main figure, with its interval and p."""
+    from attune.evaluate.compare import compare as compare_runs
+    from attune.runs import Run
+
+    found = compare_runs(Run(first), Run(second))
+    print(json.dumps(found, ensure_ascii=False) if as_json else found["sentence"])
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Whether this machine can do the work, and what to install if not."""
+    from attune.doctor import doctor as examine
+
+    checks = examine()
+    if as_json:
+        print(json.dumps([vars(check) if hasattr(check, "__dict__") else check._asdict() for check in checks], ensure_ascii=False))
+    else:
+        for check in checks:
+            print(check)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of recipe.yaml, for editors."""
+    from attune.recipe_help import json_schema
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def explain(key: Annotated[str, typer.Argument(help="A recipe key, such as train.learning_rate or adapter.lora.")] = "") -> None:
+    """What a recipe key means, its default and its choices."""
+    from attune.recipe_help import explain as tell
+
+    print(tell(key))
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(help="A data file or folder.", show_default=False)],
+    file: Annotated[Path, typer.Option("--recipe", help="Where to write it.")] = Path("recipe.yaml"),
+    goal: Annotated[str | None, typer.Option(help="What the model is for, in your words.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
+    set_: Set = None,
+) -> None:
+    """Write the recipe that `attune run` would choose, to be edited and trained."""
+    from attune.choose import choose
+    from attune.errors import UsageError
+    from attune.runs import write_text
+
+    if file.exists():
+        raise UsageError(f"{file} exists", fix="give another --recipe")
+    recipe, reasons = choose(data, goal=goal, target=target, test=test, overrides=set_ or [])
+    write_text(file, recipe.dump())
+    for reason in reasons:
+        print(f"  {reason}", file=sys.stderr)
+    print(f"attune train {file}")
+
+
+# data ----------------------------------------------------------------------------------------------------------------
+
+Columns = Annotated[list[str] | None, typer.Option("--column", help="Ours=yours: --column text=note. May be repeated.")]
+Target = Annotated[str | None, typer.Option("--target", help="The column to predict.")]
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str]:
+    from attune.errors import UsageError
+
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise UsageError(f"--column {pair} is not ours=yours", fix="--column text=note")
+    return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[list[str], typer.Argument(help="Files or folders.", show_default=False)],
+    to: Annotated[Path | None, typer.Option("--write", help="Write the normalised records here, as JSON lines.")] = None,
+    column: Columns = None,
+    target: Target = None,
+    format: Annotated[str, typer.Option(help="How the files are written.")] = "auto",
+    on_bad_row: Annotated[str, typer.Option(help="error | skip")] = "error",
+    max_drop: Annotated[float, typer.Option(help="Share of rows without label or answer that may be left out.")] = 0.05,
+    rejects: Annotated[Path | None, typer.Option(help="Where rows that were left out are written.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every row strictly, in bounded memory, and say what was found; bad rows are named by file:line:column."""
+    from dataclasses import asdict
+
+    from attune.data.sources import check
+
+    report = check(
+        path, to, format=format, columns=_columns(column), target=target, on_bad_row=on_bad_row, max_drop=max_drop, rejects=rejects
+    )
+    if as_json:
+        print(json.dumps(asdict(report), ensure_ascii=False, default=str))
+        return
+    print(report.why)
+    for key, value in report.counts.items():
+        print(f"{key}: {value}")
+    for source in report.sources:
+        print(f"{source.path}: {source.rows} rows, {source.bytes:,} bytes" + (f", {source.licence}" if source.licence else ""))
+
+
+@data_app.command("show")
+def data_show(
+    path: Annotated[str, typer.Argument(help="A data file, or a recipe (.yaml).", show_default=False)],
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="How many examples.")] = 3,
+    column: Columns = None,
+    target: Target = None,
+    set_: Set = None,
+) -> None:
+    """Examples as the model will see them, with the supervised part marked."""
+    from attune import flow
+
+    source: Any = path if path.endswith((".yaml", ".yml")) else {"data": {"path": path, "target": target, "columns": _columns(column)}}
+    print(flow.rehearse(source, set_ or [], n=n))
+
+
+@data_app.command("split")
+def data_split(
+    path: Annotated[str, typer.Argument(help="A data file.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, validation.jsonl and test.jsonl.")] = Path("split"),
+    validation: Annotated[float, typer.Option(help="Share of rows.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of rows.")] = 0.2,
+    group: Annotated[str | None, typer.Option(help="A column whose equal values stay together.")] = None,
+    column: Columns = None,
+    target: Target = None,
+    seed: Annotated[int, typer.Option(help="Where the hash starts.")] = 0,
+) -> None:
+    """Divide a file so that no duplicate, near duplicate or group stands in two parts. A ledger keeps it so."""
+    from attune.data.sources import load_records
+    from attune.data.split import split
+    from attune.runs import write_text
+
+    loaded = load_records(path, columns=_columns(column), target=target)
+    out.mkdir(parents=True, exist_ok=True)
+    made = split(
+        loaded.records,
+        validation=validation,
+        test=test,
+        stratify=loaded.task in ("classification", "multilabel"),
+        group=group,
+        seed=seed,
+        ledger=out / "ledger.jsonl",
+    )
+    for name in ("train", "validation", "test"):
+        rows = getattr(made, name)
+        write_text(out / f"{name}.jsonl", "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in rows))
+    print(made.statement["summary"])
+
+
+if __name__ == "__main__":
+    main()

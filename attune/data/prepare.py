@@ -1,0 +1,239 @@
+"""The data stage: files -> records -> splits -> token ids, with a manifest that says what was read, left out and why."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attune.data.examples import Example, ExampleStore
+from attune.data.render import Renderer
+from attune.data.sources import Loaded, load_records
+from attune.data.split import Split, split
+from attune.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.objectives.base import Objective
+    from attune.recipe import Recipe
+    from attune.records import Record
+
+__all__ = ["Read", "Prepared", "read", "labels_of", "render", "Windows"]
+
+LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
+OWN_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "test": "test"}
+
+
+@dataclass
+class Read:
+    """Records of every split, and the facts about them."""
+
+    task: str
+    split: Split
+    manifest: dict[str, Any]
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Prepared:
+    """What training and evaluation run on."""
+
+    task: str
+    labels: list[str]
+    train: list[Record]
+    validation: list[Record]
+    test: list[Record]
+    clean_test_ids: list[str]
+    stores: dict[str, Any]
+    """train, validation, test -> ExampleStore (or Windows over a corpus)."""
+    renderer: Renderer
+    manifest: dict[str, Any]
+    show: Callable[[int], str]
+    """n training examples as text, the supervised part marked."""
+
+
+class Windows:
+    """Rows of a memory-mapped token corpus as Examples: every token but a row's first is scored.
+
+    Shapes: rows [N, T].
+    """
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+        self.lengths: np.ndarray = np.full(len(rows), rows.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        weight = np.ones(self.rows.shape[1], dtype=np.float32)
+        weight[0] = 0
+        return Example(ids=self.rows[index].astype(np.int32), weight=weight, target=None, record=index)
+
+    @property
+    def content_hash(self) -> str:
+        return f"windows-{self.rows.shape[0]}x{self.rows.shape[1]}"
+
+
+def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = None) -> Read:
+    """Read and divide the data that a recipe names. Needs no model.
+
+    Raises: DataError with file:line:column.
+    """
+    data = recipe.data
+    started = time.monotonic()
+
+    def load(path: str | list[str], task: str) -> Loaded:
+        return load_records(
+            path,
+            format=data.format,
+            columns=dict(data.columns),
+            target=data.target,
+            task=None if task == "auto" else task,
+            on_bad_row=data.on_bad_row,
+            max_drop=data.max_drop,
+            rejects=rejects,
+        )
+
+    loaded = load(data.paths, data.task)
+    task = loaded.task
+    if task not in (*LABEL_TASKS, "generation", "text"):
+        task = "generation" if all(len(record.completions) == 1 for record in loaded.records) else task
+    if task not in (*LABEL_TASKS, "generation", "text"):
+        raise DataError(
+            f"this looks like {task} data", why=loaded.why, fix="this version trains on labels, answers and raw text; map them with data.columns"
+        )
+    notices = [loaded.why]
+    records = loaded.records
+    given = {name: load(path, task) if path else None for name, path in (("test", data.test), ("validation", data.validation))}
+    own = {record.meta.get("split") for record in records}
+    parts: dict[str, list[Record] | None] = {name: found.records if found else None for name, found in given.items()}
+    if not any(parts.values()) and own and all(str(name) in OWN_SPLITS for name in own) and len(own) > 1:
+        grouped: dict[str, list[Record]] = {}
+        for record in records:
+            grouped.setdefault(OWN_SPLITS[str(record.meta["split"])], []).append(record)
+        records, parts = grouped.get("train", []), {name: grouped.get(name) for name in ("test", "validation")}
+        notices.append("the file names its own splits: " + ", ".join(f"{name} {len(rows)}" for name, rows in grouped.items()))
+    label_task = task in ("classification", "multilabel")
+    divided = split(
+        records,
+        validation=data.split.validation,
+        test=0.0 if parts["test"] is not None else data.split.test,
+        stratify=data.split.stratify and label_task,
+        group=data.split.group,
+        seed=recipe.seed,
+        ledger=ledger,
+        given_test=parts["test"],
+        given_validation=parts["validation"],
+        leakage=data.leakage,
+        near=data.split.near,
+    )
+    sources = [asdict(source) for source in loaded.sources]
+    for found in given.values():
+        sources += [asdict(source) for source in found.sources] if found else []
+    manifest = {
+        "task": task,
+        "format": loaded.format,
+        "why": loaded.why,
+        "sources": sources,
+        "counts": loaded.counts,
+        "splits": {"train": len(divided.train), "validation": len(divided.validation), "test": len(divided.test)},
+        "split": divided.statement,
+        "excluded": divided.statement["excluded"],
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    for name, found in given.items():
+        if found:
+            manifest[f"{name}_counts"] = found.counts
+    return Read(task, divided, manifest, notices)
+
+
+def labels_of(task: str, train: list[Record], test: list[Record]) -> list[str]:
+    """Class names in sorted order; BIO tags for tagging (`O` first); empty for other tasks.
+
+    Raises: DataError if there is nothing to tell apart.
+    """
+    if task == "classification":
+        found = sorted({str(record.label) for record in train})
+        if len(found) < 2:
+            raise DataError(
+                f"all {len(train)} training rows have the label '{found[0] if found else ''}'", fix="give rows of at least two classes"
+            )
+        unseen = {str(record.label) for record in test} - set(found)
+        if unseen:
+            raise DataError(
+                f"the test part has labels that training never saw: {', '.join(sorted(unseen)[:5])}",
+                fix="add training rows for them, or remove these test rows",
+            )
+        return found
+    if task == "multilabel":
+        return sorted({name for record in train for name in record.label or ()})  # type: ignore[union-attr]
+    if task == "tagging":
+        kinds = sorted({span.label for record in train for span in record.label or ()})  # type: ignore[union-attr]
+        return ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in ("B", "I"))]
+    return []
+
+
+def render(
+    recipe: Recipe,
+    found: Read,
+    tokenizer: PreTrainedTokenizerBase,
+    make_objective: Callable[[list[str], str], Objective],
+    *,
+    context: int,
+) -> tuple[Prepared, int]:
+    """Records -> examples of every split; returns them and the maximum length in use.
+
+    Raises: DataError from the preflight, RecipeError if the length does not fit the model.
+    """
+    from attune.data.preflight import preflight
+
+    labels = labels_of(found.task, found.split.train, found.split.test)
+    objective = make_objective(labels, found.task)
+    limit = recipe.data.max_length
+    if limit is not None and limit > context:
+        raise RecipeError(
+            f"data.max_length is {limit}, but {recipe.model.base} reads at most {context} tokens",
+            where=recipe.where("data.max_length"),
+            fix=f"use data.max_length={context} or less",
+        )
+    parts = {"train": found.split.train, "validation": found.split.validation, "test": found.split.test}
+    unfit: Counter[str] = Counter()
+    usable: dict[str, list[Record]] = {}
+    for name, records in parts.items():
+        usable[name] = []
+        for record in records:
+            reason = objective.accepts(record)
+            if reason is None:
+                usable[name].append(record)
+            else:
+                unfit[f"{name}: {reason}"] += 1
+    if not usable["train"]:
+        raise DataError(f"no training row fits the objective {objective.name}", why="; ".join(unfit) or "there are no rows")
+    renderer = Renderer(tokenizer, template=recipe.model.chat_template, max_length=limit or context, truncate=recipe.data.truncate)
+    stores: dict[str, ExampleStore] = {}
+    for name, records in usable.items():
+        if records:
+            stores[name] = objective.store(records, renderer)
+    checked = preflight(stores["train"], renderer, usable["train"], objective=objective)
+    manifest = {**found.manifest, "labels": labels, "unfit": dict(unfit), "preflight": checked.facts}
+    longest = max(int(store.lengths.max()) for store in stores.values())
+    prepared = Prepared(
+        found.task,
+        labels,
+        usable["train"],
+        usable["validation"],
+        usable["test"],
+        found.split.clean_test_ids,
+        dict(stores),
+        renderer,
+        manifest,
+        checked.preview,
+    )
+    return prepared, limit or longest

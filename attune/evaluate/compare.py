@@ -1,0 +1,48 @@
+"""Two runs on the same rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attune.errors import UsageError
+
+if TYPE_CHECKING:
+    from attune.runs import Run
+
+__all__ = ["compare"]
+
+
+def compare(first: Run, second: Run) -> dict[str, Any]:
+    """First minus second on the first's main figure, paired over the test rows that both answered.
+
+    Raises: UsageError if they were not measured on the same rows, or not on the same figure.
+    """
+    import numpy as np
+
+    from attune.evaluate.measure import metrics_for
+    from attune.evaluate.stats import paired
+
+    a, b = first.results, second.results
+    if a["primary"] != b["primary"] or a["task"] != b["task"]:
+        raise UsageError(
+            f"{first.path} and {second.path} cannot be compared", why=f"one is judged by {a['primary']}, the other by {b['primary']}"
+        )
+    name = a["primary"]
+    rows = {}
+    for run in (first, second):
+        with np.load(run.path / "evaluation" / "statistics.npz", allow_pickle=False) as saved:
+            rows[run.path] = (saved["ids"], saved[name])
+    (ids_a, table_a), (ids_b, table_b) = rows[first.path], rows[second.path]
+    if ids_a.tolist() != ids_b.tolist():
+        raise UsageError(
+            f"{first.path} and {second.path} were not measured on the same rows", fix="evaluate both on one data.test file"
+        )
+    metric = metrics_for(a["task"], [name])[0]
+    pair = paired(metric, table_a, table_b)
+    sure = "a real difference" if pair.p < 0.05 else "not told apart"
+    sentence = (
+        f"{name}: {first.path.name} {metric.value(table_a):.4f}, {second.path.name} {metric.value(table_b):.4f}; "
+        f"difference {pair.difference:+.4f} (95 % interval {pair.low:+.4f} to {pair.high:+.4f}), p {pair.p:.3g}, "
+        f"{len(ids_a)} rows: {sure}"
+    )
+    return {"metric": name, "difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p, "n": len(ids_a), "sentence": sentence}

@@ -1,0 +1,449 @@
+"""The evaluation stage: the tuned model and every baseline on the same held-out rows, with intervals and a verdict."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attune import plugins
+from attune.errors import UsageError
+from attune.evaluate.baselines.base import Context
+from attune.evaluate.measure import PRIMARY, metrics_for
+from attune.evaluate.metrics.calibration import reliability
+from attune.evaluate.metrics.counts import confusion, per_class
+from attune.evaluate.predict import predict_labels, predict_text
+from attune.evaluate.predictions import Predictions
+from attune.evaluate.stats import Interval, Paired, bootstrap, paired
+from attune.evaluate.verdict import verdict
+from attune.records import Record, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.data.prepare import Prepared
+    from attune.model.policy import Policy
+    from attune.objectives.base import Objective
+    from attune.recipe import Recipe
+    from attune.runs import Run
+
+__all__ = ["evaluate_run"]
+
+GENERATION_PRIMARY = "rougeL"
+"""Decides between written answers: the loss is compared too, but not every system has one."""
+
+
+def evaluate_run(
+    run: Run,
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Everything the report shows, as `results.Results`.
+
+    Raises: UsageError if the run has neither test nor validation rows.
+    """
+    part = "test" if "test" in prepared.stores else "validation"
+    if part not in prepared.stores:
+        raise UsageError(
+            f"{run.path} has no rows to evaluate on", why="neither a test nor a validation part", fix="set data.test or data.split.test"
+        )
+    if part == "validation":
+        say("no test part: figures are on validation rows, which also chose the checkpoint, so they flatter")
+    records = list(getattr(prepared, part))
+    if prepared.task == "generation":
+        chosen = _spread(len(records), recipe.evaluate.generate_rows)
+        if len(chosen) < len(records):
+            say(f"written answers are measured on {len(chosen)} of {len(records)} {part} rows (evaluate.generate_rows)")
+        asked = [records[number] for number in chosen]
+    else:
+        chosen, asked = np.arange(len(records)), records
+
+    systems: list[Predictions] = [_tuned(run, recipe, prepared, objective, tokenizer, part, records, asked)]
+    systems += _baselines(recipe, prepared, objective, tokenizer, part, asked, say)
+    metrics = metrics_for(prepared.task, recipe.evaluate.metrics)
+    primary = recipe.evaluate.primary or (GENERATION_PRIMARY if prepared.task == "generation" else PRIMARY[prepared.task])
+    if primary not in [metric.name for metric in metrics]:
+        metrics += metrics_for(prepared.task, [primary])
+    rows, tuned_versus = _compare(recipe, prepared, systems, metrics, primary, asked)
+    _keep_statistics(run, metrics, systems[0], asked)
+    history = list(run.history())
+    facts = json.loads((run.path / "data" / "training.json").read_text())
+    tuned = rows[0]["metrics"]
+    main = tuned[primary]
+    higher = {metric.name: bool(metric.higher_is_better) for metric in metrics}
+    judged = verdict(
+        primary,
+        Interval(*(math.nan if main[key] is None else main[key] for key in ("value", "low", "high")), main["n"]),
+        tuned_versus,
+        higher_is_better=higher[primary],
+        floor="majority" if "majority" in tuned_versus else None,
+        validation_loss=[row["validation/loss"] for row in history if "validation/loss" in row],
+        train_loss=[row["loss"] for row in history if isinstance(row.get("loss"), float)],
+        supervised_tokens=(_preflight(prepared) or {}).get("supervised_tokens"),
+        stop_rate=(tuned.get("stop_rate") or {}).get("value"),
+        invalid_rate=(tuned.get("invalid_rate") or {}).get("value"),
+    )
+    named = {f"{part}/{name}": figure for name, figure in tuned.items()}
+    best = next((row for row in history if row.get("step") == facts["best_step"]), {})
+    for key, value in best.items():
+        if key.startswith("validation/") and isinstance(value, float):
+            size = len(prepared.stores["validation"])
+            named.setdefault(key, {"value": value, "low": None, "high": None, "n": size})
+    excluded = prepared.manifest.get("excluded", {})
+    unfit = prepared.manifest.get("unfit", {})
+    counts = prepared.manifest["counts"]
+    results: dict[str, Any] = {
+        "run": run.path.name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "task": prepared.task,
+        "base": recipe.model.base,
+        "method": {
+            "adapter": recipe.adapter.name,
+            "objective": recipe.objective.name,
+            "trainable_parameters": facts["trained_weights"],
+            "all_parameters": facts["weights"],
+        },
+        "verdict": {"word": judged.word, "sentence": judged.sentence, "evidence": judged.evidence, "ship": judged.ship},
+        "primary": primary,
+        "higher_is_better": higher,
+        "metrics": named,
+        "systems": rows,
+        "curves": history,
+        "best_step": facts["best_step"],
+        "samples": _samples(recipe.evaluate.samples, prepared, systems, asked),
+        "data": {
+            "sources": prepared.manifest["sources"],
+            "counts": {key: value for key, value in counts.items() if isinstance(value, int)},
+            "drops": {**(counts.get("dropped") or {}), **excluded, **unfit},
+            "leakage": prepared.manifest["split"]["summary"],
+        },
+        "splits": prepared.manifest["splits"],
+        "preflight": _preflight(prepared),
+        "recipe": recipe.dump(),
+        "environment": json.loads((run.path / "env.json").read_text()),
+        "cost": {
+            "training seconds": facts["seconds"],
+            "training tokens": facts["tokens"],
+            "training steps": facts["steps"],
+            "peak memory (GiB)": facts["peak_memory_gib"],
+            "device": f"{facts['device']}, {facts['threads']} threads, {facts['dtype']}, {facts['layout']}",
+        },
+        "plan": _plan(facts),
+        "next": [f"attune chat {run.path}", f"attune show {run.path}"],
+    }
+    return _finite(results)
+
+
+def _spread(total: int, wanted: int) -> np.ndarray:
+    """Evenly spaced row numbers: the same rows for every system and every run."""
+    return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
+
+
+# systems -------------------------------------------------------------------------------------------------------------
+
+
+def _placed(model: Any, head: str, recipe: Recipe) -> tuple[Policy, str]:
+    """A model ready to score: float32 on a CPU (what others will load), the recipe's format on a GPU."""
+    import torch
+
+    from attune.model.load import torch_dtype
+    from attune.model.policy import Policy
+
+    policy = Policy(model, head=head)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy.to(device)
+    layout = policy.settle(layout="auto")
+    if device == "cuda":
+        policy.to(torch_dtype(recipe.model))
+    policy.eval()
+    return policy, layout
+
+
+def _tuned(
+    run: Run,
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    part: str,
+    records: list[Record],
+    asked: list[Record],
+) -> Predictions:
+    """The saved folder's answers: what is measured is what will be shipped."""
+    from attune.model.save import open_model
+
+    model, _ = open_model(run.model_dir, recipe)
+    policy, layout = _placed(model, objective.head, recipe)
+    common: dict[str, Any] = {
+        "layout": layout,
+        "pad_id": tokenizer.pad_token_id or 0,
+        "batch_tokens": recipe.evaluate.batch_tokens,
+    }
+    if objective.head != "lm":
+        found, _ = predict_labels(policy, objective, prepared.stores[part], records, prepared.renderer, **common)
+        return found
+    if prepared.task == "text":
+        found, _ = predict_text(policy, objective, prepared.stores[part], records, **common)
+        return found
+    found = _answers(policy, prepared, tokenizer, asked, recipe, system="tuned")
+    found.logp = _reference_logp(policy, objective, prepared, asked, **common)
+    return found
+
+
+def _reference_logp(
+    policy: Policy, objective: Objective, prepared: Prepared, asked: list[Record], **common: Any
+) -> np.ndarray:
+    store = objective.store(asked, prepared.renderer)
+    return predict_text(policy, objective, store, asked, **common)[0].logp  # type: ignore[return-value]
+
+
+def _answers(
+    policy: Policy, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, asked: list[Record], recipe: Recipe, *, system: str
+) -> Predictions:
+    import time
+
+    from attune.generate.engine import Engine
+
+    started = time.monotonic()
+    device = str(next(policy.parameters()).device)
+    engine = Engine(
+        policy.model, tokenizer, stop_ids=list(prepared.renderer.stop_ids), device=device, batch_tokens=recipe.evaluate.batch_tokens
+    )
+    prompts = [prepared.renderer.prompt_ids(record) for record in asked]
+    made = engine.generate(prompts, max_new_tokens=recipe.evaluate.max_new_tokens)
+    texts = [engine.text(one.ids) for one in made]
+    return Predictions(
+        system, list(texts), raw=texts, stopped=[one.stopped for one in made], seconds=time.monotonic() - started
+    )
+
+
+def _baselines(
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    part: str,
+    asked: list[Record],
+    say: Callable[[str], None],
+) -> list[Predictions]:
+    """Every baseline that fits the task and the base, each with its reason where it cannot run."""
+    from attune.generate.engine import Engine
+    from attune.model.load import is_causal, load_config, load_model
+
+    wanted = recipe.evaluate.baselines
+    found = plugins.find("baseline")
+    names = [name for name, plugin in found.items() if prepared.task in plugin.tasks] if wanted == "auto" else list(wanted)  # type: ignore[attr-defined]
+    if not names and prepared.task != "text":
+        return []
+    config = load_config(recipe.model)
+    causal = is_causal(config)
+    common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
+    base_policy, layout = None, "padded"
+    if causal and recipe.model.from_config is None:
+        base_policy, layout = _placed(load_model(recipe.model, head="lm"), "lm", recipe)
+    if prepared.task == "text":
+        if base_policy is None or wanted == []:
+            return []
+        return [predict_text(base_policy, objective, prepared.stores[part], asked, layout=layout, system="base", **common)[0]]
+    context = Context(
+        task=prepared.task,
+        train=prepared.train,
+        test=asked,
+        labels=prepared.labels if prepared.task != "tagging" else sorted({name[2:] for name in prepared.labels if name != "O"}),
+        engine=None
+        if base_policy is None
+        else Engine(
+            base_policy.model,
+            tokenizer,
+            stop_ids=list(prepared.renderer.stop_ids),
+            device=str(next(base_policy.parameters()).device),
+            batch_tokens=recipe.evaluate.batch_tokens,
+        ),
+        encoder=None if causal else _encoder(recipe, tokenizer),
+        prompt_ids=(lambda messages, tools: prepared.renderer.prompt_ids(messages, tools)) if causal else None,
+        stop_ids=list(prepared.renderer.stop_ids) if causal else [],
+        instruction=recipe.data.instruction,
+        seed=recipe.seed,
+        few_shot=recipe.evaluate.few_shot,
+        max_new_tokens=recipe.evaluate.max_new_tokens,
+        context_length=getattr(config.get_text_config(), "max_position_embeddings", None),
+    )
+    systems = []
+    for name in names:
+        baseline: Any = plugins.get("baseline", name)()
+        if reason := baseline.why(context):
+            say(f"{name} left out: {reason}")
+            continue
+        answer = baseline.predict(context)
+        systems.append(answer)
+        say(f"{name}: {answer.seconds + answer.trained_seconds:.1f} s{'; ' + answer.note if answer.note else ''}")
+        if name == "zero_shot" and prepared.task == "generation" and base_policy is not None and answer.logp is None:
+            answer.logp = _reference_logp(base_policy, objective, prepared, asked, layout=layout, **common)
+    return systems
+
+
+def _encoder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np.ndarray]:
+    """Texts -> mean-pooled last hidden states of the base before tuning. Shapes: [N, H]."""
+    import torch
+    from transformers import AutoModel
+
+    from attune.model.load import resolve
+
+    model = AutoModel.from_pretrained(resolve(recipe.model.base), use_safetensors=True).eval()
+
+    @torch.inference_mode()
+    def encode(texts: list[str]) -> np.ndarray:
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        found: list[Any] = [None] * len(texts)
+        for start in range(0, len(order), 64):
+            chosen = order[start : start + 64]
+            limit = getattr(model.config, "max_position_embeddings", 512)
+            rows = tokenizer([texts[n] for n in chosen], padding=True, truncation=True, max_length=min(limit, 512), return_tensors="pt")
+            hidden = model(**rows).last_hidden_state
+            mask = rows["attention_mask"][..., None].to(hidden.dtype)
+            for number, row in zip(chosen, ((hidden * mask).sum(1) / mask.sum(1)).float().numpy()):
+                found[number] = row
+        return np.stack(found)
+
+    return encode
+
+
+# figures -------------------------------------------------------------------------------------------------------------
+
+
+def _compare(
+    recipe: Recipe, prepared: Prepared, systems: list[Predictions], metrics: list[Any], primary: str, asked: list[Record]
+) -> tuple[list[dict[str, Any]], dict[str, Paired]]:
+    """One `results.System` per system, the tuned one first, and tuned minus each other one on the primary metric."""
+    draws = recipe.evaluate.bootstrap
+    clean = set(prepared.clean_test_ids)
+    kept = np.array([record.id in clean for record in asked], dtype=bool) if clean else np.ones(len(asked), dtype=bool)
+    rows, versus = [], {}
+    tuned_statistics: dict[str, np.ndarray] = {}
+    for number, system in enumerate(systems):
+        figures, clean_figures = {}, {}
+        statistics: dict[str, np.ndarray] = {}
+        for metric in metrics:
+            statistics[metric.name] = table = metric.statistics(asked, system)
+            if not math.isfinite(metric.value(table)):
+                continue
+            figures[metric.name] = bootstrap(metric, table, n=draws, seed=recipe.seed)._asdict()
+            if len(kept) and not kept.all() and kept.any():
+                clean_figures[metric.name] = bootstrap(metric, table[kept], n=draws, seed=recipe.seed)._asdict()
+        row: dict[str, Any] = {
+            "system": system.system,
+            "note": system.note,
+            "seconds": round(system.seconds, 3),
+            "trained_seconds": round(system.trained_seconds, 3) or None,
+            "metrics": figures,
+            "clean_metrics": clean_figures or None,
+            "versus": None,
+        }
+        if prepared.task in ("classification", "multilabel"):
+            row["per_class"] = per_class(asked, system)
+            row["confusion"] = confusion(asked, system)
+            row["calibration"] = reliability(asked, system) if prepared.task == "classification" else None
+        if number == 0:
+            tuned_statistics = statistics
+        elif primary in figures:
+            metric = next(metric for metric in metrics if metric.name == primary)
+            pair = paired(metric, tuned_statistics[primary], statistics[primary], n=draws, seed=recipe.seed)
+            versus[system.system] = pair
+            row["versus"] = {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
+        rows.append(row)
+    return rows, versus
+
+
+def _keep_statistics(run: Run, metrics: list[Any], tuned: Predictions, asked: list[Record]) -> None:
+    """What `attune compare` pairs two runs by."""
+    folder = run.path / "evaluation"
+    folder.mkdir(exist_ok=True)
+    tables = {metric.name: metric.statistics(asked, tuned) for metric in metrics}
+    np.savez_compressed(folder / "statistics.npz", ids=np.array([record.id for record in asked]), **tables)
+
+
+def _samples(wanted: int, prepared: Prepared, systems: list[Predictions], asked: list[Record]) -> list[dict[str, Any]]:
+    if not asked:
+        return []
+    by_name = {system.system: system for system in systems}
+    base = next((by_name[name] for name in ("zero_shot", "few_shot", "tfidf", "lexicon", "majority") if name in by_name), None)
+    tuned = systems[0]
+    made = []
+    for number in _spread(len(asked), wanted):
+        record = asked[number]
+        reference = record.completions[0].text if prepared.task == "generation" else record.label
+        answer, other = tuned.outputs[number], base.outputs[number] if base else None
+        exact = prepared.task != "generation" and prepared.task != "regression"
+        made.append(
+            {
+                "id": record.id,
+                "where": record.where,
+                "prompt": record.text,
+                "reference": _shown(reference, record),
+                "base": None if base is None else _shown(other, record),
+                "tuned": _shown(answer, record),
+                "correct": answer == reference if exact else None,
+                "base_correct": other == reference if exact and base else None,
+                "changed": base is not None and other != answer,
+            }
+        )
+    return made
+
+
+def _shown(value: Any, record: Record) -> str:
+    if isinstance(value, tuple):
+        if not value:
+            return "(none)"
+        return ", ".join(
+            f"{record.text[item.start : item.end]} [{item.label}]" if isinstance(item, Span) else str(item) for item in value
+        )
+    return "(no answer)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _preflight(prepared: Prepared) -> dict[str, Any] | None:
+    facts = prepared.manifest["preflight"]
+    train = facts.get("splits", {}).get("train")
+    if train is None:
+        return None
+    return {
+        "supervised_tokens": train["supervised_tokens"],
+        "all_tokens": train["tokens"],
+        "truncated": facts["truncation"]["over"],
+        "examples": train["examples"],
+    }
+
+
+def _plan(facts: dict[str, Any]) -> list[dict[str, str]] | None:
+    """What was measured before the first step, against what came of it."""
+    measured = facts.get("measured")
+    if not measured or not facts["steps"]:
+        return None
+    planned = measured["seconds_per_step"]
+    actual = facts["seconds"] / facts["steps"]
+    return [
+        {
+            "what": "seconds a step (with evaluations and saving)",
+            "planned": f"{planned:.3f} ± {measured['spread']:.3f}",
+            "actual": f"{actual:.3f}",
+        },
+        {"what": "training time", "planned": f"{planned * facts['planned_steps']:.0f} s", "actual": f"{facts['seconds']:.0f} s"},
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: undefined becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,53 @@
+"""Figures of one system on one split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attune import plugins
+from attune.evaluate.predict import predict_labels, predict_text
+
+if TYPE_CHECKING:
+    from attune.data.prepare import Prepared
+    from attune.model.policy import Policy
+    from attune.objectives.base import Objective
+    from attune.records import Record
+
+__all__ = ["PRIMARY", "metrics_for", "quick_figures"]
+
+PRIMARY = {
+    "classification": "f1_macro",
+    "multilabel": "f1_micro",
+    "regression": "mse",
+    "tagging": "span_f1",
+    "generation": "loss",
+    "text": "loss",
+}
+"""The figure that decides where the recipe names none."""
+
+
+def metrics_for(task: str, wanted: Any = "auto") -> list[Any]:
+    """Metric objects of a task, or those named."""
+    found = plugins.find("metric")
+    chosen = [name for name, metric in found.items() if task in metric.tasks] if wanted == "auto" else list(wanted)  # type: ignore[attr-defined]
+    return [found[name]() for name in chosen]
+
+
+def quick_figures(
+    policy: Policy, objective: Objective, prepared: Prepared, part: str, *, layout: str, pad_id: int, batch_tokens: int
+) -> dict[str, float]:
+    """What training watches: the loss, and the task's metrics where the model has a head for it."""
+    records: list[Record] = getattr(prepared, part)
+    store = prepared.stores[part]
+    if objective.head == "lm":
+        _, loss = predict_text(policy, objective, store, records, layout=layout, pad_id=pad_id, batch_tokens=batch_tokens)
+        return {f"{part}/loss": loss}
+    predictions, loss = predict_labels(
+        policy, objective, store, records, prepared.renderer, layout=layout, pad_id=pad_id, batch_tokens=batch_tokens
+    )
+    figures = {f"{part}/loss": loss}
+    for metric in metrics_for(prepared.task):
+        value = metric.value(metric.statistics(records, predictions))
+        if value == value:  # NaN: not defined for these answers
+            figures[f"{part}/{metric.name}"] = value
+    return figures

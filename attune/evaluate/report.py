@@ -1,0 +1,353 @@
+"""The report of a run: one page that opens from disk and loads nothing, the same as Markdown, and a terminal table."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attune.evaluate import charts, words
+from attune.evaluate.report_markdown import markdown
+from attune.runs import write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from attune.evaluate.results import Results, System
+
+__all__ = ["write_report", "summary_table", "view"]
+
+TONES = {"better": "tone-good", "no difference": "tone-warn", "worse": "tone-bad", "learned nothing": "tone-bad"}
+SHARES = ("accuracy", "precision", "recall", "f1", "span", "exact", "rouge", "stop", "invalid", "ece")
+"""Beginnings of the names of metrics that lie between 0 and 1."""
+
+
+def write_report(results: Results, out_dir: Path) -> None:
+    """Write `report.html` and `report.md` into a folder, each in one step.
+
+    Raises: MachineError if they cannot be written.
+    """
+    shown = view(results)
+    write_text(Path(out_dir) / "report.html", _clean(_page(shown)))
+    write_text(Path(out_dir) / "report.md", _clean(markdown(shown)))
+
+
+def summary_table(results: Results) -> Table:
+    """Every system on the primary metric, for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{results['primary']} on the {_part(results)} rows", title_justify="left")
+    for name in ("system", results["primary"], "95 % interval", "tuned minus it, p", "answering"):
+        table.add_column(name, justify="left" if name == "system" else "right")
+    for system in results["systems"]:
+        figure = system["metrics"].get(results["primary"])
+        cells = [
+            system["system"],
+            words.number(figure["value"] if figure else None),
+            words.interval(figure),
+            words.versus(system.get("versus")),
+            words.seconds(system.get("seconds")),
+        ]
+        style = "bold" if system["system"] == "tuned" else ""
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+# What is shown, as text, before it is a page or Markdown --------------------------------------------------------------
+
+
+def view(results: Results) -> dict[str, Any]:
+    """Everything the templates show, already in words and charts."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    tuned = next((system for system in results["systems"] if system["system"] == "tuned"), None)
+    curves = _curves(results)
+    calibration = []
+    for system in results["systems"]:
+        if bins := system.get("calibration"):
+            name = system["system"]
+            calibration.append({"title": name, "svg": _safe(charts.reliability(bins, title=name))})
+    shown = {
+        "run": results["run"],
+        "created": words.moment(results["created"]),
+        "task": results["task"],
+        "base": results["base"],
+        "verdict": results["verdict"],
+        "tone": TONES.get(results["verdict"]["word"], "tone-warn"),
+        "facts": _facts(results),
+        "primary": results["primary"],
+        "part": _part(results),
+        "results_note": _results_note(results),
+        "forest": _forest(results),
+        "table": _table(results, "metrics"),
+        "clean": _table(results, "clean_metrics") if any(s.get("clean_metrics") for s in results["systems"]) else None,
+        "notes": [(system["system"], system["note"]) for system in results["systems"] if system.get("note")],
+        "curves": curves,
+        "curves_note": _curves_note(results),
+        "calibration": calibration,
+        "confusion": _confusion(tuned),
+        "classes": _classes(tuned),
+        "samples": results["samples"],
+        "samples_json": htmlsafe_json_dumps(results["samples"]) if results["samples"] else None,
+        "leakage": results["data"]["leakage"],
+        "sources": [
+            {
+                "path": source.get("path") or source.get("name", ""),
+                "rows": words.whole(source.get("rows")),
+                "licence": source.get("licence") or words.NOTHING,
+                "sha256": source["sha256"],
+            }
+            for source in results["data"]["sources"]
+        ],
+        "data_tables": _data_tables(results),
+        "cost": [(name, words.whole(value)) for name, value in results["cost"].items()],
+        "plan": results.get("plan"),
+        "recipe": results["recipe"],
+        "environment": [(name, words.whole(value)) for name, value in results["environment"].items()],
+        "next": results.get("next"),
+    }
+    present = {"curves": curves, "calibration": calibration, "samples": results["samples"], "next": shown["next"]}
+    present["classes"] = shown["classes"] or shown["confusion"]
+    titles = ("results", "curves", "calibration", "classes", "samples", "data", "cost", "recipe", "environment", "next")
+    shown["sections"] = [(name, name.capitalize()) for name in titles if present.get(name, True)]
+    return shown
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    method = results["method"]
+    trained, total = method["trainable_parameters"], method["all_parameters"]
+    share = f" ({100 * trained / total:.3g}\N{NO-BREAK SPACE}%)" if total else ""
+    adapter = method["adapter"] + (f", {method['objective']}" if method.get("objective") else "")
+    facts = [
+        ("Task", results["task"]),
+        ("Base model", results["base"]),
+        ("Method", adapter),
+        ("Trained parameters", f"{trained:,} of {total:,}{share}"),
+        ("Rows", ", ".join(f"{count:,} {name}" for name, count in results["splits"].items())),
+    ]
+    if preflight := results.get("preflight"):
+        supervised, tokens = preflight["supervised_tokens"], preflight["all_tokens"]
+        share = f" ({100 * supervised / tokens:.3g}\N{NO-BREAK SPACE}%)" if tokens else ""
+        facts.append(("Supervised tokens", f"{supervised:,} of {tokens:,}{share}"))
+        facts.append(("Cut to length", f"{preflight['truncated']:,} of {preflight['examples']:,} examples"))
+    return facts
+
+
+def _part(results: Results) -> str:
+    """The split that was measured: test, or validation where there is no test part."""
+    return "test" if any(name.startswith("test/") for name in results["metrics"]) else "validation"
+
+
+def _results_note(results: Results) -> str:
+    primary = results["primary"]
+    direction = "higher is better" if results["higher_is_better"].get(primary, True) else "lower is better"
+    sizes = sorted({figure["n"] for system in results["systems"] for figure in system["metrics"].values()})
+    rows = " or ".join(f"{size:,}" for size in sizes)
+    note = f"The deciding figure is {primary} ({direction}), on {rows} rows that no system was trained on."
+    if _part(results) == "validation":
+        note += " They also chose the checkpoint, which flatters the tuned model."
+    if any(_flat(figure) for system in results["systems"] for figure in system["metrics"].values()):
+        note += " An interval without width means that these rows cannot show one, not that the figure is certain."
+    return note
+
+
+def _flat(figure: Any) -> bool:
+    return figure["value"] is not None and figure["low"] is not None and figure["low"] == figure["high"]
+
+
+def _forest(results: Results) -> dict[str, Any]:
+    """The primary figure of every system on one scale; the dashed line is the tuned one."""
+    primary = results["primary"]
+    figures = {system["system"]: system["metrics"].get(primary) for system in results["systems"]}
+    known = {name: figure for name, figure in figures.items() if figure and _drawn(figure)}
+    if not known:
+        return {"rows": [], "axis": ""}
+    limits = (0.0, 1.0) if primary.startswith(SHARES) else None
+    ends = charts.scale([(figure["low"], figure["high"]) for figure in known.values()], limits)  # type: ignore[misc]
+    line = known["tuned"]["value"] if "tuned" in known else None
+    rows = []
+    for system in results["systems"]:
+        name, figure = system["system"], figures[system["system"]]
+        plot = ""
+        if name in known:
+            drawn = known[name]
+            kind = "c1" if name == "tuned" else "c2"
+            plot = charts.whisker(drawn["value"], drawn["low"], drawn["high"], ends, kind=kind, line=line)  # type: ignore[arg-type]
+        rows.append(
+            {
+                "name": name,
+                "value": words.number(figure["value"] if figure else None),
+                "interval": words.interval(figure),
+                "plot": _safe(plot),
+                "versus": words.versus(system.get("versus")),
+            }
+        )
+    return {"rows": rows, "axis": _safe(charts.axis(ends))}
+
+
+def _drawn(figure: Any) -> bool:
+    return all(figure[key] is not None and math.isfinite(figure[key]) for key in ("value", "low", "high"))
+
+
+def _table(results: Results, key: str) -> dict[str, Any]:
+    """All figures of all systems: a column for each metric, then what answering took."""
+    systems: list[System] = [system for system in results["systems"] if system.get(key)]
+    names = list(dict.fromkeys(name for system in systems for name in system[key]))  # type: ignore[literal-required]
+    timed = key == "metrics"
+    costly = timed and any(system.get("cost") for system in systems)
+    rows = []
+    for system in systems:
+        figures = system[key]  # type: ignore[literal-required]
+        cells = []
+        for name in names:
+            figure = figures.get(name)
+            cells.append(
+                {"value": words.number(figure["value"] if figure else None), "interval": words.interval(figure)}
+            )
+        if timed:
+            times = (system.get("trained_seconds") or None, system.get("seconds"))
+            cells += [{"value": words.seconds(time), "interval": ""} for time in times]
+        if costly:
+            cells.append({"value": system.get("cost") or words.NOTHING, "interval": ""})
+        rows.append({"name": system["system"], "cells": cells})
+    head = ["system", *names, *(["training", "answering"] if timed else []), *(["cost"] if costly else [])]
+    return {"head": head, "rows": rows}
+
+
+def _points(results: Results, key: str) -> list[tuple[float, float]]:
+    rows = [(row.get("step"), row.get(key)) for row in results["curves"]]
+    return [(step, y) for step, y in rows if _plain(step) and _plain(y)]  # type: ignore[misc]
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Mean over a window of a thirtieth of the run."""
+    reach = max(1, len(points) // 60)
+    smooth = []
+    for at, (x, _) in enumerate(points):
+        near = [y for _, y in points[max(0, at - reach) : at + reach + 1]]
+        smooth.append((x, sum(near) / len(near)))
+    return smooth
+
+
+def _curves(results: Results) -> list[dict[str, Any]]:
+    loss, best, primary = _points(results, "loss"), results.get("best_step"), results["primary"]
+    noisy = len(loss) >= 60
+    losses = [charts.Line("train", _smooth(loss) if noisy else loss, "c1")]
+    losses += [charts.Line("", loss, "c1 faint")] if noisy else []
+    losses.append(charts.Line("validation", _points(results, "validation/loss"), "c3", dots=True))
+    plans: list[tuple[str, list[charts.Line], bool]] = [("Loss", losses, False)]
+    if primary != "loss":
+        figure = charts.Line("validation", _points(results, f"validation/{primary}"), "c3", dots=True)
+        plans.append((f"{primary} on validation rows", [figure], False))
+    for title, key, zero in (
+        ("Learning rate", "learning_rate", True),
+        ("Gradient norm", "grad_norm", True),
+        ("Tokens per second", "tokens_per_second", True),
+        ("Memory, GiB", "memory_gib", True),
+    ):
+        plans.append((title, [charts.Line("", _points(results, key), "c1")], zero))
+    drawn = []
+    for title, curves, zero in plans:
+        if svg := charts.lines(curves, title=title, mark=best, zero=zero):
+            legend = [(line.kind, line.name) for line in curves if line.name and line.points]
+            drawn.append({"title": title, "legend": legend, "svg": _safe(svg)})
+    return drawn
+
+
+def _curves_note(results: Results) -> str:
+    best = results.get("best_step")
+    mark = f" The dashed line marks step {best:,}, whose weights are the result." if best is not None else ""
+    return f"{len(_points(results, 'loss')):,} logged steps.{mark}"
+
+
+def _confusion(tuned: System | None) -> dict[str, Any] | None:
+    found = tuned.get("confusion") if tuned else None
+    if not found:
+        return None
+    numbered = len(found["labels"]) > 6 or any(len(name) > 14 for name in found["columns"])
+    columns = []
+    for at, name in enumerate(found["columns"], 1):
+        columns.append((str(at) if numbered and at <= len(found["labels"]) else name, name))
+    rows = []
+    for label, counts in zip(found["labels"], found["matrix"] or [], strict=False):
+        total = sum(counts) or 1
+        cells = []
+        for name, count in zip(found["columns"], counts, strict=True):
+            shade = 0 if not count else min(9, 1 + int(9 * count / total))
+            kind = "zero" if not count else f"{'d' if name == label else 'e'}{shade}"
+            cells.append((kind, f"{count:,}"))
+        rows.append({"name": label, "cells": cells})
+    return {"pairs": found["pairs"][:10], "columns": columns, "rows": rows, "numbered": numbered}
+
+
+def _classes(tuned: System | None) -> list[dict[str, Any]] | None:
+    rows = tuned.get("per_class") if tuned else None
+    if not rows:
+        return None
+    return [
+        {
+            "label": row["label"],
+            "support": f"{row['support']:,}",
+            "predicted": f"{row['predicted']:,}",
+            **{name: words.number(row[name]) for name in ("precision", "recall", "f1")},  # type: ignore[literal-required]
+            "bar": _safe(
+                f'<svg width="60" height="8" aria-hidden="true"><rect class="grid" width="60" height="8" fill="none"/>'
+                f'<rect class="bar c1" width="{60 * row["f1"]:.1f}" height="8"/></svg>'
+            ),
+        }
+        for row in rows
+    ]
+
+
+def _data_tables(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
+    data = results["data"]
+    return [
+        ("Rows", [(name, words.whole(count)) for name, count in data["counts"].items()]),
+        ("Left out", [(name, words.whole(count)) for name, count in data["drops"].items()]),
+        ("Split", [(name, words.whole(count)) for name, count in results["splits"].items()]),
+    ]
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def _safe(svg: str) -> Any:
+    """Mark a chart as markup; charts escape what they are given."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+def _page(shown: dict[str, Any]) -> str:
+    """Data is escaped by the template; the policy allows exactly this style sheet and this script, and no request."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style, script = ((here / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    return environment.get_template("report.html.jinja").render(
+        **shown, style=_safe(style), script=_safe(script), style_hash=_hash(style), script_hash=_hash(script)
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _clean(text: str) -> str:
+    """Lone surrogates cannot be written as UTF-8: each becomes the replacement character."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

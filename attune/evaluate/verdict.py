@@ -1,0 +1,148 @@
+"""Did it learn anything? One word, one sentence, and the evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from attune.evaluate.stats import Interval, Paired
+
+__all__ = ["Verdict", "verdict", "curve_words"]
+
+Word = Literal["better", "no difference", "worse", "learned nothing"]
+
+STOP_RATE = 0.95
+"""Share of answers that must end by themselves before a model may ship."""
+INVALID_RATE = 0.02
+"""Share of unusable answers above which a model may not ship."""
+MOVED = 0.01
+"""Relative fall of the validation loss below which it did not move."""
+
+
+class Verdict(NamedTuple):
+    """`ship`: better than every baseline, and nothing else speaks against it."""
+
+    word: Word
+    sentence: str
+    evidence: list[str]
+    ship: bool
+
+
+def verdict(
+    metric: str,
+    tuned: Interval,
+    versus: Mapping[str, Paired],
+    *,
+    higher_is_better: bool = True,
+    floor: str | None = "majority",
+    validation_loss: Sequence[float] = (),
+    train_loss: Sequence[float] = (),
+    supervised_tokens: int | None = None,
+    stop_rate: float | None = None,
+    invalid_rate: float | None = None,
+    alpha: float = 0.05,
+) -> Verdict:
+    """Judge a tuned model on the primary metric.
+
+    `versus` holds, for every baseline, the tuned model minus that baseline; `floor` names the one that has learned
+    nothing. `train_loss` and `validation_loss` are in order of steps. A difference counts when p < alpha and its
+    interval leaves out zero. The best baseline is picked on the same rows, which favours the baseline, not the model.
+
+    - learned nothing: no token was supervised, or the model is not better than the floor;
+    - worse / better: than the best baseline; no difference: all else, also when there is nothing to compare with.
+    """
+    sign = 1 if higher_is_better else -1
+    known = {name: pair for name, pair in versus.items() if not math.isnan(pair.difference)}
+    best = min(known, key=lambda name: sign * known[name].difference, default=None)
+    evidence = [f"{metric} {_number(tuned.value)} (95 % interval {_range(tuned)}, {tuned.n} rows)"]
+    for name, pair in known.items():
+        evidence.append(f"tuned minus {name}: {_signed(pair.difference)} ({_range(pair)}), p {_p(pair.p)}")
+    if best and supervised_tokens != 0 and _direction(known[best], sign, alpha) == 0:
+        size = _number(known[best].detectable())
+        evidence.append(f"{tuned.n} rows show a difference of {size} in 4 of 5 cases, smaller ones less often")
+    evidence += curve_words(validation_loss, train_loss)
+
+    word: Word
+    if supervised_tokens == 0:
+        word, sentence = "learned nothing", "No token was supervised, so training had nothing to learn from."
+    elif floor in known and _direction(known[floor], sign, alpha) <= 0:
+        word, sentence = "learned nothing", f"It is not better than {floor}, which looks at no input."
+    elif best is None:
+        word, sentence = "no difference", "There is no baseline to compare with, so nothing shows that it is better."
+    else:
+        pair = known[best]
+        size = f"{_signed(pair.difference)} {metric}, 95 % interval {_range(pair)}, p {_p(pair.p)}"
+        direction = _direction(pair, sign, alpha)
+        if direction > 0:
+            word, sentence = "better", f"Better than the best baseline, {best}: {size}."
+        elif direction < 0:
+            word, sentence = "worse", f"Worse than {best}: {size}."
+        else:
+            word, sentence = "no difference", f"Not told apart from {best}: {size}."
+
+    against = []
+    if stop_rate is not None and stop_rate < STOP_RATE:
+        share, needed = _percent(stop_rate), _percent(STOP_RATE)
+        against.append(f"only {share} of the answers end by themselves (at least {needed} to ship)")
+    if invalid_rate is not None and invalid_rate > INVALID_RATE:
+        share, allowed = _percent(invalid_rate), _percent(INVALID_RATE)
+        against.append(f"{share} of the answers are unusable (at most {allowed} to ship)")
+    if supervised_tokens:
+        evidence.append(f"{supervised_tokens:,} supervised tokens")
+    if word == "better" and against:
+        sentence += f" Do not ship it yet: {'; '.join(against)}."
+    return Verdict(word, sentence, evidence + against, word == "better" and not against)
+
+
+def curve_words(validation_loss: Sequence[float], train_loss: Sequence[float] = ()) -> list[str]:
+    """What the curves say: whether validation loss fell, whether it rose again, and how far training is below it."""
+    validation = [loss for loss in validation_loss if math.isfinite(loss)]
+    training = [loss for loss in train_loss if math.isfinite(loss)]
+    words = []
+    if len(validation) >= 2:
+        first, best, last = validation[0], min(validation), validation[-1]
+        course = f"validation loss {_number(first)} first, {_number(best)} best, {_number(last)} last"
+        if best > first * (1 - MOVED):
+            words.append(f"{course}: it did not fall")
+        elif last > best * 1.05 and last - best > 0.1 * (first - best):
+            words.append(f"{course}: overfitted after the best step, whose weights are the ones to keep")
+        else:
+            words.append(f"{course}: it fell")
+    if validation and len(training) >= 10:
+        # Single steps are noisy: a tenth of the run at either end.
+        tenth = len(training) // 10
+        start, end = sum(training[:tenth]) / tenth, sum(training[-tenth:]) / tenth
+        course = f"training loss {_number(start)} at first, {_number(end)} at the end"
+        if end > start * (1 - 5 * MOVED):
+            words.append(f"{course}: underfitted, even the training rows were not learned")
+        elif end < validation[-1] / 2:
+            words.append(f"{course}: far below validation, it knows the training rows better than the task")
+    return words
+
+
+def _direction(pair: Paired, sign: int, alpha: float) -> int:
+    """1 better, -1 worse, 0 not told apart."""
+    if not pair.p < alpha or pair.low <= 0 <= pair.high:
+        return 0
+    return 1 if sign * pair.difference > 0 else -1
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _range(pair: Interval | Paired) -> str:
+    return f"{_number(pair.low)} to {_number(pair.high)}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

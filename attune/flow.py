@@ -1,0 +1,362 @@
+"""The stages strung together: plan -> prepare -> train -> evaluate -> report. Used by the command line and from Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attune import plugins
+from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
+from attune.recipe import Recipe
+from attune.runs import Run, write_json, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.data.prepare import Prepared
+    from attune.objectives.base import Objective
+    from attune.train.loop import Progress
+    from attune.train.stage import Trained
+
+__all__ = ["Show", "run", "train", "evaluate", "prepare", "rehearse"]
+
+OBJECTIVE_OF = {
+    "classification": "classify",
+    "multilabel": "classify",
+    "regression": "classify",
+    "tagging": "tag",
+    "generation": "sft",
+    "text": "pretrain",
+}
+
+
+class Show:
+    """Where a flow tells what it does. This one is silent; the command line draws."""
+
+    def stage(self, name: str) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def preview(self, text: str) -> None: ...
+
+    def step(self, progress: Progress, total: int, row: dict[str, Any]) -> None: ...
+
+    def results(self, run: Run, results: dict[str, Any]) -> None: ...
+
+
+def run(
+    data: str | Path,
+    *,
+    goal: str | None = None,
+    budget: str | None = None,
+    test: str | Path | None = None,
+    validation: str | Path | None = None,
+    target: str | None = None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    out: str | Path = "runs",
+    show: Show | None = None,
+) -> Run:
+    """From a data file to a tuned model and its report, without a recipe: attune chooses one and leaves it in the run.
+
+    `goal` is the task in the user's words; `budget` the time for everything, such as `10m`.
+    Raises: AttuneError of every kind, each with its fix.
+    """
+    from attune.choose import choose
+
+    show = show or Show()
+    show.stage("plan")
+    recipe, reasons = choose(
+        str(data),
+        goal=goal,
+        budget=budget,
+        test=str(test) if test else None,
+        validation=str(validation) if validation else None,
+        target=target,
+        overrides=overrides,
+    )
+    for reason in reasons:
+        show.say(reason)
+    return train(recipe, out=out, show=show)
+
+
+def train(
+    source: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    out: str | Path = "runs",
+    fork: bool = False,
+    assess: bool = True,
+    show: Show | None = None,
+) -> Run:
+    """Run a recipe to the end: prepare, train, save, evaluate, report. An unfinished run of the same recipe goes on.
+
+    `out` is the folder that holds runs; `fork` starts a new numbered run where the name is taken by another recipe;
+    `assess=False` stops after saving the model.
+    """
+    show = show or Show()
+    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
+    for notice in recipe.notices:
+        show.say(notice)
+    run, recipe = _open(recipe, Path(out), fork=fork, show=show)
+    if run.status["state"] == "done":
+        show.say(f"{run.path} is finished; nothing to do (another name, or --fork, makes a new run)")
+        return run
+    run.lock()
+    try:
+        _train(run, recipe, assess=assess, show=show)
+    except Interrupted as error:
+        run.set_status("interrupted", why=error.what)
+        error.fix = "run the same command again: it goes on from there"
+        raise
+    except AttuneError as error:
+        run.set_status("diverged" if error.exit_code == 6 else "failed", why=error.what)
+        raise
+    finally:
+        run.unlock()
+    return run
+
+
+def _open(recipe: Recipe, out: Path, *, fork: bool, show: Show) -> tuple[Run, Recipe]:
+    """The run directory of a recipe: a new one, or the one that it left unfinished (with the recipe as frozen there)."""
+    asked = recipe.fingerprint()
+    name, number = recipe.run_name, 1
+    while (path := out / (name if number == 1 else f"{name}-{number}")).joinpath("status.json").exists():
+        run = Run(path)
+        if run.status.get("asked") == asked:
+            return run, Recipe.load(path / "recipe.yaml")
+        if recipe.name is not None and not fork:
+            raise UsageError(
+                f"{path} holds a run of a different recipe",
+                fix=f"--fork makes {path}-2, or choose another name; to continue that one, use its own recipe",
+            )
+        number += 1
+    run = Run.create(path, recipe.dump())
+    run.set_status("created", asked=asked)
+    return run, recipe
+
+
+def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show) -> None:
+    from attune.model.load import fingerprint, load_tokenizer
+    from attune.model.save import save_model
+    from attune.train.stage import train_stage
+
+    tokenizer = load_tokenizer(recipe.model)
+    if not (run.model_dir / "manifest.json").exists():
+        show.stage("prepare")
+        prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
+        # the tokens themselves, so that changed data cannot slip into a resumed run
+        data_hash = hashlib.sha256("".join(store.content_hash for store in prepared.stores.values()).encode()).hexdigest()
+        known = run.status.get("data_hash")
+        if known is not None and known != data_hash:
+            raise DataError(
+                "the data changed since this run began", why="its tokens have another SHA-256", fix="restore the data, or start with --fork"
+            )
+        run.set_status("prepared", data_hash=data_hash)
+        base = "" if recipe.model.from_config else json.dumps(fingerprint(recipe.model.base))
+
+        def identity(frozen: Recipe) -> str:
+            return hashlib.sha256(f"{frozen.fingerprint()}{data_hash}{base}".encode()).hexdigest()
+
+        _check_resume(run, identity(recipe))
+        show.stage("train")
+        trained = train_stage(
+            recipe,
+            run,
+            prepared,
+            objective,
+            tokenizer,
+            freeze=lambda frozen: write_text(run.path / "recipe.yaml", frozen.dump()),
+            fingerprint=identity,
+            watch=show.step,
+            say=show.say,
+        )
+        write_json(run.path / "data" / "training.json", trained.facts)
+        recipe = Recipe.load(run.path / "recipe.yaml")
+        show.stage("save")
+        save_model(
+            run.model_dir,
+            recipe,
+            objective,
+            tokenizer,
+            trained.weights,
+            stop_ids=list(prepared.renderer.stop_ids) if objective.head == "lm" else [],
+            card=_card(run, recipe, prepared, trained),
+        )
+    else:
+        prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
+    if assess:
+        _assess(run, recipe, prepared, objective, tokenizer, show=show)
+    facts = json.loads((run.path / "data" / "training.json").read_text())
+    run.set_status("budget" if facts["stopped"] == "budget" else "done")
+
+
+def _check_resume(run: Run, identity: str) -> None:
+    """A checkpoint may only be continued by the recipe, data and base that wrote it."""
+    from attune.train import checkpoint
+
+    found, _ = checkpoint.latest(run.path / "checkpoints")
+    if found is not None and found.fingerprint != identity:
+        raise RecipeError(
+            f"{run.path} has checkpoints of another recipe, data or base",
+            fix="restore them, or start a new run with --fork",
+        )
+
+
+def rehearse(
+    source: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    n: int = 3,
+    show: Show | None = None,
+) -> str:
+    """Everything before the first step, in a scratch folder: recipe, data, preflight. Returns n examples as text."""
+    import tempfile
+
+    from attune.model.load import load_tokenizer
+
+    show = show or Show()
+    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
+    for notice in recipe.notices:
+        show.say(notice)
+    with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
+        run = Run.create(Path(scratch) / "rehearsal", recipe.dump())
+        show.stage("prepare")
+        prepared, _, _ = prepare(recipe, load_tokenizer(recipe.model), run=run, show=show)
+        return prepared.show(n)
+
+
+def prepare(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show | None = None
+) -> tuple[Prepared, Objective, Recipe]:
+    """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided."""
+    from attune.data.corpus_stage import prepare_corpus
+    from attune.data.prepare import read, render
+    from attune.model.load import load_config
+
+    show = show or Show()
+    if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
+        recipe = recipe.replace({"objective": {"name": "pretrain"}, "data.task": "text"})
+        objective = _objective(recipe, [], "text")
+        prepared, length = prepare_corpus(recipe, tokenizer, cache=run.path.parent / ".cache")
+    else:
+        ledgers = run.path.parent / ".splits"
+        ledgers.mkdir(parents=True, exist_ok=True)
+        (run.path / "data").mkdir(exist_ok=True)
+        found = read(recipe, ledger=ledgers / f"{_data_key(recipe)}.jsonl", rejects=run.path / "data" / "rejects.jsonl")
+        for line in found.notices:
+            show.say(line)
+        if recipe.objective.name == "auto":
+            recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
+        recipe = recipe.replace({"data.task": found.task})
+        config = load_config(recipe.model)
+        prepared, length = render(
+            recipe,
+            found,
+            tokenizer,
+            lambda labels, task: _objective(recipe, labels, task),
+            context=getattr(config.get_text_config(), "max_position_embeddings", 1024),
+        )
+        objective = _objective(recipe, prepared.labels, prepared.task)
+    recipe = recipe.replace({"data.max_length": length})
+    data = run.path / "data"
+    data.mkdir(exist_ok=True)
+    write_json(data / "manifest.json", prepared.manifest)
+    preview = prepared.show(3)
+    write_text(data / "preview.txt", preview)
+    write_text(run.path / "recipe.yaml", recipe.dump())
+    show.say(prepared.manifest["split"]["summary"])
+    show.preview(preview)
+    return prepared, objective, recipe
+
+
+def _data_key(recipe: Recipe) -> str:
+    """Names the split ledger: one per data source and way of splitting it."""
+    data = recipe.data
+    facts = [[str(Path(path).resolve()) for path in data.paths], data.split.model_dump(), recipe.seed, data.test, data.validation]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{Path(data.paths[0]).name.split('.')[0]}-{digest}"
+
+
+def _objective(recipe: Recipe, labels: list[str], task: str) -> Objective:
+    plugin: Any = plugins.get("objective", recipe.objective.name)
+    if task not in plugin.tasks:
+        fitting = [name for name, other in plugins.find("objective").items() if task in other.tasks]  # type: ignore[attr-defined]
+        raise RecipeError(
+            f"objective '{plugin.name}' does not train on {task} data",
+            where=recipe.where("objective.name"),
+            fix=f"use {' or '.join(fitting)}, or leave objective: auto",
+        )
+    return plugin(recipe.objective.options, labels=labels, task=task)
+
+
+def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
+    """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report."""
+    from attune.model.load import load_tokenizer
+
+    show = show or Show()
+    run = run if isinstance(run, Run) else Run(run)
+    if not (run.model_dir / "manifest.json").exists():
+        raise UsageError(f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first")
+    recipe = Recipe.load(run.path / "recipe.yaml")
+    tokenizer = load_tokenizer(recipe.model)
+    run.lock()
+    try:
+        prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
+        _assess(run, recipe, prepared, objective, tokenizer, show=show)
+        if run.status["state"] != "budget":
+            run.set_status("done")
+    finally:
+        run.unlock()
+    return run
+
+
+def _assess(
+    run: Run, recipe: Recipe, prepared: Prepared, objective: Objective, tokenizer: PreTrainedTokenizerBase, *, show: Show
+) -> None:
+    from attune.evaluate.evaluate import evaluate_run
+    from attune.evaluate.report import write_report
+
+    show.stage("evaluate")
+    started = time.monotonic()
+    results = evaluate_run(run, recipe, prepared, objective, tokenizer, say=show.say)
+    results["seconds"] = round(time.monotonic() - started, 1)
+    folder = run.path / "evaluation"
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "results.json", results)
+    write_report(results, run.path)
+    show.results(run, results)
+
+
+def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str:
+    """The model card: what it is, from what, and where the proof lies."""
+    facts = trained.facts
+    licences = sorted({str(source.get("licence")) for source in prepared.manifest["sources"] if source.get("licence")})
+    peft = recipe.adapter.name == "lora"
+    front = [
+        "---",
+        f"base_model: {recipe.model.base}",
+        f"library_name: {'peft' if peft and recipe.objective.name in ('sft', 'pretrain') else 'transformers'}",
+        "tags: [attune, " + recipe.objective.name + "]",
+        "---",
+    ]
+    return "\n".join(
+        [
+            *front,
+            f"# {run.path.name}",
+            "",
+            f"`{recipe.model.base}` tuned with attune: objective `{recipe.objective.name}`, adapter `{recipe.adapter.name}` "
+            f"({facts['trained_weights']:,} of {facts['weights']:,} weights), {facts['steps']} steps "
+            f"({facts['epochs']:g} epochs), learning rate {facts['learning_rate']:g}, step {trained.step} kept.",
+            "",
+            f"Data: {prepared.manifest['splits']['train']} training rows"
+            + (f"; licences of the sources: {', '.join(licences)}" if licences else "; no licence was stated beside the sources")
+            + ".",
+            "",
+            "What it is worth, against which baselines, stands in the run's report.html.",
+            "",
+        ]
+    )

@@ -1,0 +1,48 @@
+"""Recipe -> the model that trains: base, head, adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from attune import plugins
+from attune.model.load import load_model
+from attune.model.policy import Policy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.objectives.base import Objective
+    from attune.recipe import Recipe
+
+__all__ = ["build", "trained_share"]
+
+
+def build(recipe: Recipe, objective: Objective, tokenizer: PreTrainedTokenizerBase) -> Policy:
+    """The policy in float32, drawn from the recipe's seed: twice the same recipe, twice the same weights.
+
+    Raises: RecipeError if the adapter or the head does not fit the base.
+    """
+    model: nn.Module = load_model(
+        recipe.model,
+        head=objective.head,
+        labels=objective.labels,
+        task=objective.task,
+        pad_token_id=tokenizer.pad_token_id,
+        seed=recipe.seed,
+    )
+    adapter = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
+    model = adapter.attach(model, head=objective.head)
+    if recipe.train.gradient_checkpointing:
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner.gradient_checkpointing_enable({"use_reentrant": False})
+        inner.enable_input_require_grads()
+    return Policy(model, head=objective.head)
+
+
+def trained_share(model: nn.Module) -> tuple[int, int]:
+    """(weights that train, all weights); tied weights count once."""
+    seen: dict[int, nn.Parameter] = {id(parameter): parameter for parameter in model.parameters()}
+    trained = sum(parameter.numel() for parameter in seen.values() if parameter.requires_grad)
+    return trained, sum(parameter.numel() for parameter in seen.values())

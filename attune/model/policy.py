@@ -1,0 +1,224 @@
+"""The model as training sees it: a Batch in, scores at its scored positions out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attune.data.batch import Batch, collate
+from attune.data.examples import Example
+from attune.model import attention
+from attune.model.fused import chunked_logp, token_logp
+
+__all__ = ["Policy", "Scores"]
+
+
+@dataclass
+class Scores:
+    """What the policy says at the scored positions of a batch."""
+
+    logp: Tensor | None = None
+    """[M] log-probability of the target token, in nats."""
+    out: Tensor | None = None
+    """[M, C] outputs of a classification, tagging or regression head."""
+
+
+class Policy(nn.Module):
+    """A transformers model (plain or PEFT-wrapped) that scores batches in every layout.
+
+    Two paths give the same numbers: the library's own forward with all logits, and a fast one that runs the trunk and
+    applies the head only at scored positions, in chunks. `settle` proves the fast path on this very model and falls
+    back to the library's where it differs (soft-capped or scaled logits, unusual heads); it also proves that packed
+    sequences do not see each other, else packing is refused.
+    """
+
+    def __init__(self, model: nn.Module, *, head: str):
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.fast = False
+        self.packs = False
+        self.notes: list[str] = []
+
+    # what the model is made of ---------------------------------------------------------------------------------------
+
+    @property
+    def inner(self) -> nn.Module:
+        """The transformers model itself; adapters live inside its layers."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def config(self) -> Any:
+        return self.inner.config
+
+    def _trunk(self) -> nn.Module:
+        return getattr(self.inner, self.inner.base_model_prefix)
+
+    def _output_head(self) -> nn.Module | None:
+        if self.head == "lm":
+            return self.inner.get_output_embeddings()
+        if self.head == "sequence":
+            return getattr(self.inner, "score", None)
+        return None
+
+    # scoring ---------------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch) -> Scores:
+        """Shapes: see `Batch` and `Scores`."""
+        if self.fast:
+            with attention.packed_forward() if batch.segments is not None else nullcontext():
+                hidden = self._trunk()(**self._inputs(batch))[0]
+            hidden = hidden.flatten(0, 1).index_select(0, batch.src)  # [M, H]
+            head = self._output_head()
+            assert head is not None
+            if self.head == "lm":
+                return Scores(logp=chunked_logp(head, hidden, batch.target))
+            return Scores(out=_wide(head(hidden)))
+        with attention.packed_forward() if batch.segments is not None else nullcontext():
+            logits = self.model(**self._inputs(batch)).logits
+        if self.head == "sequence":  # pooled by the model itself, one row a sequence
+            return Scores(out=_wide(logits))
+        logits = logits.flatten(0, 1).index_select(0, batch.src)
+        return Scores(logp=token_logp(logits, batch.target)) if self.head == "lm" else Scores(out=_wide(logits))
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.mask}
+        if self.head == "lm" or self.fast:
+            inputs["use_cache"] = False  # a cache would also hide restarting positions from the library's own masks
+        if batch.segments is not None:
+            inputs |= {"position_ids": batch.position_ids, "segments": batch.segments}
+        return inputs
+
+    # proofs at load --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def settle(self, *, layout: str = "auto", vocab: int | None = None) -> str:
+        """Choose the fastest path and layout that are provably right on this model; returns `packed` or `padded`.
+
+        Every choice that falls back says why in `notes`.
+        """
+        was_training = self.training
+        self.eval()
+        vocab = vocab or self.config.get_text_config().vocab_size
+        try:
+            self.fast = False
+            self._use_attention("sdpa")
+            probe = self._probe(vocab)
+            # The library pools a sequence at its last token that is not the pad token.
+            pad_id = getattr(self.config.get_text_config(), "pad_token_id", None) or 0
+            padded = collate(probe, layout="padded", scored=self._scored, pad_id=pad_id)
+            reference = self._value(padded)
+            if (head := self._output_head()) is not None:
+                with _amplified(head):
+                    self.fast = self._agrees("fast path", self._value(padded), padded, fast=True)
+            self.packs = False
+            if layout != "padded" and not self.fast:
+                self.notes.append(f"padded layout: packing needs the fast path, which {self.config.model_type} does not take here")
+            elif layout != "padded" and self._use_attention(attention.NAME):
+                packed = collate(probe, layout="packed", scored=self._scored)
+                order = packed.seq.new_tensor(sorted(range(len(probe)), key=lambda number: -len(probe[number].ids)))
+                self.packs = self._agrees("packed layout", _by_sequence(reference, probe, order.tolist()), packed, fast=True)
+                self.packs = self.packs and self._isolated(probe)
+                if not self.packs:
+                    self._use_attention("sdpa")
+        finally:
+            self.train(was_training)
+        return "packed" if self.packs else "padded"
+
+    @property
+    def _scored(self) -> str:
+        return "next" if self.head == "lm" else "here"
+
+    def _probe(self, vocab: int) -> list[Example]:
+        import numpy as np
+
+        rng = np.random.default_rng(0)
+        rows = []
+        for length in (7, 12, 5):
+            ids = rng.integers(5, max(6, min(vocab, 2000)), length).astype(np.int32)
+            ids[ids == getattr(self.config.get_text_config(), "pad_token_id", None)] = 4
+            weight = np.zeros(length, dtype=np.float32)
+            weight[-1:] = 1
+            if self.head != "sequence":
+                weight[1:] = 1
+            target = None if self.head == "lm" else np.zeros(length, dtype=np.int64)
+            rows.append(Example(ids=ids, weight=weight, target=target, record=0))
+        return rows
+
+    def _value(self, batch: Batch) -> Tensor:
+        scores = self(batch.to(next(self.parameters()).device))
+        value = scores.logp if scores.logp is not None else scores.out
+        assert value is not None
+        return value.float()
+
+    def _agrees(self, what: str, reference: Tensor, batch: Batch, *, fast: bool) -> bool:
+        before = self.fast
+        self.fast = fast
+        try:
+            difference = float((self._value(batch) - reference).abs().max())
+        except (AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError, AssertionError) as error:
+            self.fast = before
+            self.notes.append(f"{what} not used: {type(error).__name__}: {str(error)[:160]}")
+            return False
+        coarse = next(self.parameters()).dtype in (torch.bfloat16, torch.float16)
+        limit = 0.15 if coarse else 1e-4 * max(1.0, float(reference.abs().max()))
+        if not difference <= limit:
+            self.fast = before
+            self.notes.append(f"{what} not used: it differs from the library's forward by {difference:.2g}")
+            return False
+        return True
+
+    def _isolated(self, probe: list[Example]) -> bool:
+        """Change one packed sequence: the others' outputs may not move at all."""
+        import numpy as np
+
+        first = collate(probe, layout="packed", scored=self._scored)
+        other = copy.deepcopy(probe)
+        longest = max(range(len(other)), key=lambda number: len(other[number].ids))
+        other[longest].ids[:] = np.roll(other[longest].ids, 1)
+        second = collate(other, layout="packed", scored=self._scored)
+        rest = (first.seq != 0).to(next(self.parameters()).device)  # the longest comes first
+        moved = float((self._value(first) - self._value(second)).abs()[rest].max())
+        if moved > 1e-5:
+            self.notes.append(f"packing refused: a sequence saw its neighbour (outputs moved by {moved:.2g})")
+            return False
+        return True
+
+    def _use_attention(self, name: str) -> bool:
+        if name == attention.NAME:
+            attention.register()
+        if getattr(self.config, "_attn_implementation", None) in ("sdpa", attention.NAME):
+            self.inner.set_attn_implementation(name)
+            return True
+        if name == attention.NAME:
+            self.notes.append(f"packing refused: attention is {self.config._attn_implementation}")
+        return False
+
+
+@contextmanager
+def _amplified(head: nn.Module) -> Iterator[None]:
+    """While it is open, the head answers a hundred times as loud: a soft cap bends only large outputs, which an
+    untrained model does not have yet."""
+    handle = head.register_forward_hook(lambda module, args, out: out * 100)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _wide(out: Tensor) -> Tensor:
+    """Class scores in at least float32, where a softmax is safe."""
+    return out if out.dtype == torch.float64 else out.float()
+
+
+def _by_sequence(value: Tensor, probe: list[Example], order: list[int]) -> Tensor:
+    """Rows of a padded probe's value, sequences reordered."""
+    sizes = [int((row.weight > 0).sum()) for row in probe]
+    parts = value.split(sizes)
+    return torch.cat([parts[number] for number in order])

@@ -1,0 +1,133 @@
+"""The tuned model as a folder that loads untouched elsewhere.
+
+Causal model + LoRA family without `modules_to_save`: the adapter alone (PEFT, vLLM and SGLang load it). Everything else:
+the merged model in the base's own number format, with the adapter beside it in `adapter/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from attune.errors import MachineError, RecipeError
+from attune.model import load as loading
+from attune.model.build import build
+from attune.runs import fsync_dir, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.objectives.base import Objective
+    from attune.recipe import Recipe
+
+__all__ = ["save_model", "open_model"]
+
+
+def save_model(
+    folder: Path,
+    recipe: Recipe,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: dict[str, Tensor],
+    *,
+    stop_ids: list[int],
+    card: str,
+) -> None:
+    """Write `folder` whole or not at all: the base, freshly loaded at full precision, with the trained weights in it.
+
+    Raises: MachineError if the disk refuses.
+    """
+    policy = build(recipe, objective, tokenizer)
+    parameters = dict(policy.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+    model: Any = policy.model
+    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        peft = hasattr(model, "get_base_model")
+        adapter_only = peft and objective.head == "lm" and not getattr(recipe.adapter.options, "modules_to_save", None)
+        base = loading.resolve(recipe.model.base)
+        if adapter_only:
+            model.peft_config["default"].base_model_name_or_path = base
+            model.save_pretrained(temporary, save_embedding_layers=False)
+        else:
+            if peft:
+                model.peft_config["default"].base_model_name_or_path = base
+                model.save_pretrained(temporary / "adapter")
+                model = model.merge_and_unload()
+            _set_stop(model, stop_ids, objective.head)
+            model.to(_stored_dtype(base) or torch.float32)
+            model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        manifest = {
+            "kind": "adapter" if adapter_only else "model",
+            "head": objective.head,
+            "objective": objective.name,
+            "task": objective.task,
+            "labels": objective.labels,
+            "stop_ids": stop_ids,
+            "base": recipe.model.base,
+            "base_files": loading.fingerprint(recipe.model.base),
+        }
+        write_json(temporary / "manifest.json", manifest)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDONLY)
+                os.fsync(fd)
+                os.close(fd)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(temporary, folder)
+        fsync_dir(folder.parent)
+    except OSError as error:
+        raise MachineError(f"the model could not be written to {folder}", why=str(error), fix="free disk space") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _set_stop(model: Any, stop_ids: list[int], head: str) -> None:
+    """Tell other tools where an answer ends."""
+    if head == "lm" and stop_ids and getattr(model, "generation_config", None) is not None:
+        model.generation_config.eos_token_id = stop_ids if len(stop_ids) > 1 else stop_ids[0]
+
+
+def _stored_dtype(base: str) -> torch.dtype | None:
+    """Number format of the base's own weight files, read from the first header."""
+    for file in sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []:
+        with open(file, "rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        kinds = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+        known = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+        return known.get(kinds.pop()) if len(kinds) == 1 else torch.float32
+    return None
+
+
+def open_model(folder: Path, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
+    """A saved folder as a transformers model in float32 (adapters applied), and its manifest.
+
+    Raises: RecipeError if the base is not the one that was tuned.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if manifest["kind"] == "model":
+        model = loading.load_model(recipe.model, head=manifest["head"], task=manifest["task"], folder=str(folder))
+        return model, manifest
+    if loading.fingerprint(manifest["base"]) != manifest["base_files"]:
+        raise RecipeError(
+            f"{folder} was trained on other weights than the '{manifest['base']}' found here",
+            why="the base's files have another SHA-256",
+            fix="install the version of the base that the run's env.json names",
+        )
+    from peft import PeftModel
+
+    base = loading.load_model(recipe.model, head=manifest["head"])
+    return PeftModel.from_pretrained(base, folder), manifest

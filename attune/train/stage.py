@@ -1,0 +1,215 @@
+"""The training stage: a recipe and prepared data in, checkpoints and a saved model out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attune.data.batch import Loader
+from attune.errors import RecipeError
+from attune.evaluate.measure import PRIMARY, quick_figures
+from attune.model import machine
+from attune.model.build import build, trained_share
+from attune.model.load import torch_dtype
+from attune.model.parallel import Parallel
+from attune.train import checkpoint
+from attune.train.loop import Progress, fit, train_step
+from attune.train.optim import Masters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.data.prepare import Prepared
+    from attune.objectives.base import Objective
+    from attune.recipe import Recipe
+    from attune.runs import Run
+
+__all__ = ["Trained", "train_stage", "default_learning_rate"]
+
+DEFAULT_MICRO_BATCH = {"cpu": 4096, "cuda": 16384}
+"""Tokens of one forward where the recipe names none; halved by itself when memory runs out."""
+TRAINING_SHARE = 0.6
+"""Part of a time budget that training may take: the rest is for baselines and the final evaluation."""
+
+
+@dataclass
+class Trained:
+    """What training came to."""
+
+    progress: Progress
+    weights: dict[str, torch.Tensor]
+    """The best (or last) trained weights in float32, by parameter name."""
+    step: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def default_learning_rate(adapter: str, n_parameters: int) -> float:
+    """The usual rate for a model of that size: 5e-4 at 7 M weights, 2e-5 at 1 B; ten times that for low-rank updates,
+    between 2e-4 and 2e-3.
+
+    Source: docs/LOG.md; the 1 B and 7 B ends are the field's common settings.
+    """
+    full = 5e-4 * (7e6 / max(n_parameters, 1)) ** 0.65
+    return float(f"{full if adapter != 'lora' else min(2e-3, max(2e-4, 10 * full)):.1g}")
+
+
+def train_stage(
+    recipe: Recipe,
+    run: Run,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    freeze: Callable[[Recipe], None],
+    fingerprint: Callable[[Recipe], str],
+    watch: Callable[[Progress, int, dict[str, Any]], None] = lambda progress, total, row: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Trained:
+    """Train, or go on from the newest whole checkpoint.
+
+    What is decided before the first step (learning rate, steps from a time budget, forward size) is written into the
+    recipe through `freeze`, so that a resumed run decides nothing again.
+    """
+    parallel = Parallel()
+    threads = machine.prepare(recipe.train.threads)
+    policy = build(recipe, objective, tokenizer)
+    trained, total_weights = trained_share(policy)
+    settings = recipe.train
+    if settings.learning_rate is None:
+        rate = default_learning_rate(recipe.adapter.name, total_weights)
+        recipe = recipe.replace({"train.learning_rate": rate})
+        settings = recipe.train
+    policy.to(parallel.device)
+    wanted = "padded" if recipe.model.attention in ("eager", "sdpa") and settings.layout == "auto" else settings.layout
+    layout = policy.settle(layout=wanted)
+    if settings.layout == "packed" and layout != "packed":
+        raise RecipeError("train.layout=packed is not possible with this base", why="; ".join(policy.notes), fix="train.layout=auto")
+    for note in policy.notes:
+        say(note)
+    masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
+    pad_id = tokenizer.pad_token_id or 0
+    loader = Loader(
+        prepared.stores["train"],
+        seed=recipe.seed,
+        batch_size=settings.batch_size,
+        batch_tokens=settings.batch_tokens,
+        layout=layout,
+        pad_id=pad_id,
+        scored=objective.scored,
+        rank=parallel.rank,
+        world=parallel.world,
+    )
+    forward = settings.micro_batch_tokens or DEFAULT_MICRO_BATCH[parallel.device.type]
+    steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))
+    resume, damaged = checkpoint.latest(run.path / "checkpoints")
+    for line in damaged:
+        say(line)
+    measured: dict[str, Any] = {}
+    if settings.budget_seconds and resume is None and settings.max_steps is None:
+        measured = measure(policy, objective, loader, masters, parallel, forward)
+        affordable = int(TRAINING_SHARE * settings.budget_seconds / measured["seconds_per_step"])
+        say(
+            f"measured {measured['seconds_per_step']:.2f} s a step: {affordable} steps fit into the budget, "
+            f"{settings.epochs:g} epochs are {steps}"
+        )
+        steps = max(1, min(steps, affordable))
+    if settings.max_steps is None:
+        recipe = recipe.replace({"train.max_steps": steps})
+    freeze(recipe)
+    settings = recipe.train
+    primary = PRIMARY[prepared.task] if recipe.evaluate.primary is None else recipe.evaluate.primary
+    if settings.early_stopping is not None and settings.early_stopping.metric:
+        primary = settings.early_stopping.metric
+    per_epoch = loader.steps_per_epoch
+    eval_every = settings.eval_every or max(1, min(per_epoch // 2 or 1, max(1, steps // 4)))
+    evaluate = None
+    if "validation" in prepared.stores:
+
+        def evaluate() -> dict[str, float]:
+            return quick_figures(
+                policy, objective, prepared, "validation", layout=layout, pad_id=pad_id, batch_tokens=forward
+            )
+
+    if resume is not None:
+        say(f"resuming from step {resume.step}")
+        run.rewind(resume.step)
+    run.set_status("running", pid_step=resume.step if resume else 0)
+    started = time.monotonic()
+    higher = primary not in ("loss", "perplexity", "mse", "mae", "log_loss", "brier", "ece", "invalid_rate")
+    progress = fit(
+        policy,
+        objective,
+        loader,
+        masters,
+        settings,
+        total_steps=steps,
+        folder=run.path / "checkpoints",
+        fingerprint=fingerprint(recipe),
+        parallel=parallel,
+        seed=recipe.seed,
+        eval_every=eval_every,
+        save_every=settings.save_every,
+        evaluate=evaluate,
+        primary=(f"validation/{primary}", higher),
+        resume=resume,
+        micro_batch_tokens=forward,
+        deadline_seconds=settings.budget_seconds,
+        log=run.log,
+        watch=lambda progress, row: watch(progress, steps, row),
+    )
+    chosen = progress.best_step or progress.step
+    best = checkpoint.verify(run.path / "checkpoints" / f"step-{chosen:06d}")
+    parallel.close()
+    facts = {
+        "layout": layout,
+        "threads": threads,
+        "dtype": str(torch_dtype(recipe.model)).removeprefix("torch."),
+        "device": str(parallel.device),
+        "world": parallel.world,
+        "trained_weights": trained,
+        "weights": total_weights,
+        "steps": progress.step,
+        "planned_steps": steps,
+        "epochs": round(loader.epoch_of(progress.step), 2),
+        "tokens": progress.tokens,
+        "seconds": round(progress.seconds, 1),
+        "session_seconds": round(time.monotonic() - started, 1),
+        "stopped": progress.stopped,
+        "best_step": chosen,
+        "best": progress.best,
+        "primary": primary,
+        "peak_memory_gib": round(machine.peak_memory_gib(), 2),
+        "measured": measured,
+        "notes": [*policy.notes, *progress.notes],
+        "learning_rate": settings.learning_rate,
+    }
+    return Trained(progress, checkpoint.load(best, "weights"), chosen, facts)
+
+
+def measure(
+    policy: Any, objective: Objective, loader: Loader, masters: Masters, parallel: Parallel, forward: int, n: int = 5
+) -> dict[str, Any]:
+    """Time of a step, from real steps whose gradients are thrown away. The first warms up and does not count."""
+    wrapped = parallel.wrap(policy)
+    policy.train()
+    times, tokens = [], []
+    for step in range(n + 1):
+        started = time.monotonic()
+        _, seen = train_step(wrapped, objective, loader.batches(step % max(1, loader.steps_per_epoch), forward), masters, parallel)
+        masters.clip(1.0)
+        times.append(time.monotonic() - started)
+        tokens.append(seen)
+    masters.zero_grad()
+    mean = sum(times[1:]) / n
+    spread = (sum((value - mean) ** 2 for value in times[1:]) / max(1, n - 1)) ** 0.5
+    # the optimiser's own update is not in it: a few per cent on small models
+    return {
+        "seconds_per_step": mean * 1.05,
+        "spread": spread,
+        "tokens_per_second": sum(tokens[1:]) / max(sum(times[1:]), 1e-9),
+        "steps": n,
+    }
