@@ -94,5 +94,3 @@ def _weights(config: Any) -> int:
     inner = getattr(text, "intermediate_size", None) or 4 * width
     gated = 3 if getattr(text, "hidden_act", "") in ("silu", "swish", "gelu_pytorch_tanh") else 2
     return text.vocab_size * width + layers * (4 * width * width + gated * width * inner)
-
-

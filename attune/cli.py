@@ -26,8 +26,12 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Look at data before training: check, show, split.")
 app.add_typer(data_app, name="data")
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
@@ -71,7 +75,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -137,7 +143,9 @@ def train(
     set_: Set = None,
     out: Out = Path("runs"),
     fork: Annotated[bool, typer.Option("--fork", help="Start a new numbered run where the name is taken.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and the data, show samples, train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe and the data, show samples, train nothing.")
+    ] = False,
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Stop after saving the model.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -187,7 +195,11 @@ def chat(
         for line in sys.stdin:
             if line.strip():
                 answer = tuned.predict([line.strip()]).outputs[0]
-                shown = [[line.strip()[span.start : span.end], span.label] for span in answer] if tuned.task == "tagging" else answer
+                shown = (
+                    [[line.strip()[span.start : span.end], span.label] for span in answer]
+                    if tuned.task == "tagging"
+                    else answer
+                )
                 print(json.dumps(shown, ensure_ascii=False), flush=True)
 
 
@@ -201,7 +213,12 @@ def show(run: RunDir, as_json: Json = False) -> None:
     found = Run(run)
     evaluated = (found.path / "evaluation" / "results.json").exists()
     if as_json:
-        print(json.dumps({"run": str(found.path), "status": found.status, "metrics": found.metrics if evaluated else {}}, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"run": str(found.path), "status": found.status, "metrics": found.metrics if evaluated else {}},
+                ensure_ascii=False,
+            )
+        )
         return
     status = found.status
     out.print(f"{found.path}: {status['state']}" + (f" ({status['why']})" if status.get("why") else ""), markup=False)
@@ -246,7 +263,12 @@ def ls(out: Out = Path("runs"), as_json: Json = False) -> None:
     for name in rows[0]:
         table.add_column(name)
     for row in rows:
-        table.add_row(*("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(
+            *(
+                "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+                for value in row.values()
+            )
+        )
     console.print(table)
 
 
@@ -267,7 +289,11 @@ def doctor(as_json: Json = False) -> None:
 
     checks = examine()
     if as_json:
-        print(json.dumps([vars(check) if hasattr(check, "__dict__") else check._asdict() for check in checks], ensure_ascii=False))
+        print(
+            json.dumps(
+                [vars(check) if hasattr(check, "__dict__") else check._asdict() for check in checks], ensure_ascii=False
+            )
+        )
     else:
         for check in checks:
             print(check)
@@ -282,7 +308,9 @@ def schema() -> None:
 
 
 @app.command()
-def explain(key: Annotated[str, typer.Argument(help="A recipe key, such as train.learning_rate or adapter.lora.")] = "") -> None:
+def explain(
+    key: Annotated[str, typer.Argument(help="A recipe key, such as train.learning_rate or adapter.lora.")] = "",
+) -> None:
     """What a recipe key means, its default and its choices."""
     from attune.recipe_help import explain as tell
 
@@ -330,7 +358,9 @@ def _columns(pairs: list[str] | None) -> dict[str, str]:
 @data_app.command("check")
 def data_check(
     path: Annotated[list[str], typer.Argument(help="Files or folders.", show_default=False)],
-    to: Annotated[Path | None, typer.Option("--write", help="Write the normalised records here, as JSON lines.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--write", help="Write the normalised records here, as JSON lines.")
+    ] = None,
     column: Columns = None,
     target: Target = None,
     format: Annotated[str, typer.Option(help="How the files are written.")] = "auto",
@@ -345,7 +375,14 @@ def data_check(
     from attune.data.sources import check
 
     report = check(
-        path, to, format=format, columns=_columns(column), target=target, on_bad_row=on_bad_row, max_drop=max_drop, rejects=rejects
+        path,
+        to,
+        format=format,
+        columns=_columns(column),
+        target=target,
+        on_bad_row=on_bad_row,
+        max_drop=max_drop,
+        rejects=rejects,
     )
     if as_json:
         print(json.dumps(asdict(report), ensure_ascii=False, default=str))
@@ -354,7 +391,10 @@ def data_check(
     for key, value in report.counts.items():
         print(f"{key}: {value}")
     for source in report.sources:
-        print(f"{source.path}: {source.rows} rows, {source.bytes:,} bytes" + (f", {source.licence}" if source.licence else ""))
+        print(
+            f"{source.path}: {source.rows} rows, {source.bytes:,} bytes"
+            + (f", {source.licence}" if source.licence else "")
+        )
 
 
 @data_app.command("show")
@@ -368,14 +408,20 @@ def data_show(
     """Examples as the model will see them, with the supervised part marked."""
     from attune import flow
 
-    source: Any = path if path.endswith((".yaml", ".yml")) else {"data": {"path": path, "target": target, "columns": _columns(column)}}
+    source: Any = (
+        path
+        if path.endswith((".yaml", ".yml"))
+        else {"data": {"path": path, "target": target, "columns": _columns(column)}}
+    )
     print(flow.rehearse(source, set_ or [], n=n))
 
 
 @data_app.command("split")
 def data_split(
     path: Annotated[str, typer.Argument(help="A data file.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, validation.jsonl and test.jsonl.")] = Path("split"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, validation.jsonl and test.jsonl.")] = Path(
+        "split"
+    ),
     validation: Annotated[float, typer.Option(help="Share of rows.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of rows.")] = 0.2,
     group: Annotated[str | None, typer.Option(help="A column whose equal values stay together.")] = None,

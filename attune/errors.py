@@ -75,6 +75,8 @@ class DivergedError(AttuneError):
 class Interrupted(AttuneError):
     """Stopped by a signal after saving; the run can be resumed."""
 
-    def __init__(self, what: str, *, signum: int, where: str | None = None, why: str | None = None, fix: str | None = None):
+    def __init__(
+        self, what: str, *, signum: int, where: str | None = None, why: str | None = None, fix: str | None = None
+    ):
         super().__init__(what, where=where, why=why, fix=fix)
         self.exit_code = 128 + signum

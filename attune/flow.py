@@ -149,11 +149,15 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show) -> None:
         show.stage("prepare")
         prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
         # the tokens themselves, so that changed data cannot slip into a resumed run
-        data_hash = hashlib.sha256("".join(store.content_hash for store in prepared.stores.values()).encode()).hexdigest()
+        data_hash = hashlib.sha256(
+            "".join(store.content_hash for store in prepared.stores.values()).encode()
+        ).hexdigest()
         known = run.status.get("data_hash")
         if known is not None and known != data_hash:
             raise DataError(
-                "the data changed since this run began", why="its tokens have another SHA-256", fix="restore the data, or start with --fork"
+                "the data changed since this run began",
+                why="its tokens have another SHA-256",
+                fix="restore the data, or start with --fork",
             )
         run.set_status("prepared", data_hash=data_hash)
         base = "" if recipe.model.from_config else json.dumps(fingerprint(recipe.model.base))
@@ -276,7 +280,13 @@ def prepare(
 def _data_key(recipe: Recipe) -> str:
     """Names the split ledger: one per data source and way of splitting it."""
     data = recipe.data
-    facts = [[str(Path(path).resolve()) for path in data.paths], data.split.model_dump(), recipe.seed, data.test, data.validation]
+    facts = [
+        [str(Path(path).resolve()) for path in data.paths],
+        data.split.model_dump(),
+        recipe.seed,
+        data.test,
+        data.validation,
+    ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     return f"{Path(data.paths[0]).name.split('.')[0]}-{digest}"
 
@@ -300,7 +310,9 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     show = show or Show()
     run = run if isinstance(run, Run) else Run(run)
     if not (run.model_dir / "manifest.json").exists():
-        raise UsageError(f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first")
+        raise UsageError(
+            f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"
+        )
     recipe = Recipe.load(run.path / "recipe.yaml")
     tokenizer = load_tokenizer(recipe.model)
     run.lock()
@@ -315,7 +327,13 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
 
 
 def _assess(
-    run: Run, recipe: Recipe, prepared: Prepared, objective: Objective, tokenizer: PreTrainedTokenizerBase, *, show: Show
+    run: Run,
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    show: Show,
 ) -> None:
     from attune.evaluate.evaluate import evaluate_run
     from attune.evaluate.report import write_report
@@ -353,7 +371,11 @@ def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str
             f"({facts['epochs']:g} epochs), learning rate {facts['learning_rate']:g}, step {trained.step} kept.",
             "",
             f"Data: {prepared.manifest['splits']['train']} training rows"
-            + (f"; licences of the sources: {', '.join(licences)}" if licences else "; no licence was stated beside the sources")
+            + (
+                f"; licences of the sources: {', '.join(licences)}"
+                if licences
+                else "; no licence was stated beside the sources"
+            )
             + ".",
             "",
             "What it is worth, against which baselines, stands in the run's report.html.",

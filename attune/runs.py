@@ -1,7 +1,7 @@
 """The run directory: the only place a run writes, and everything a later command needs to know about it.
 
-    recipe.yaml  env.json  status.json  metrics.jsonl  log.txt
-    data/{manifest.json, preview.txt}  checkpoints/step-000200/  model/  evaluation/  report.html
+recipe.yaml  env.json  status.json  metrics.jsonl  log.txt
+data/{manifest.json, preview.txt}  checkpoints/step-000200/  model/  evaluation/  report.html
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise MachineError(f"cannot write {path}", why=str(error), fix="free disk space or choose another --out") from error
+        raise MachineError(
+            f"cannot write {path}", why=str(error), fix="free disk space or choose another --out"
+        ) from error
     fsync_dir(path.parent)
 
 
@@ -111,7 +113,9 @@ class Run:
             owner = os.read(fd, 200).decode(errors="replace").strip()
             os.close(fd)
             raise MachineError(
-                f"{self.path} is in use", why=f"another process writes to it ({owner})", fix="wait for it, or choose another --out"
+                f"{self.path} is in use",
+                why=f"another process writes to it ({owner})",
+                fix="wait for it, or choose another --out",
             ) from error
         os.ftruncate(fd, 0)
         os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -126,7 +130,9 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl. A non-finite number becomes its name, so that the file stays JSON."""
-        safe = {key: str(value) if isinstance(value, float) and value - value != 0 else value for key, value in row.items()}
+        safe = {
+            key: str(value) if isinstance(value, float) and value - value != 0 else value for key, value in row.items()
+        }
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(safe, allow_nan=False) + "\n")
 
@@ -225,7 +231,9 @@ def _git() -> dict[str, str] | None:
     here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
-        dirty = subprocess.run(["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, timeout=5)
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, timeout=5
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     if commit.returncode:

@@ -53,7 +53,11 @@ class Terminal(Show):
             return
         figures = {key.split("/")[1]: value for key, value in row.items() if key.startswith("validation/")}
         if figures:
-            shown = [f"{key} {figures[key]:.4f}" for key in ("loss", "f1_macro", "f1_micro", "span_f1", "mse") if key in figures]
+            shown = [
+                f"{key} {figures[key]:.4f}"
+                for key in ("loss", "f1_macro", "f1_micro", "span_f1", "mse")
+                if key in figures
+            ]
             self._validation = "validation " + ", ".join(shown)
         text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tok/s  {self._validation}"
         if err.is_terminal:
@@ -65,7 +69,12 @@ class Terminal(Show):
             return
         share, now = progress.step / total, time.monotonic()
         last_share, last_time = self._said
-        if progress.step == total or share - last_share >= EVERY_SHARE or now - last_time >= EVERY_SECONDS or progress.stopped:
+        if (
+            progress.step == total
+            or share - last_share >= EVERY_SHARE
+            or now - last_time >= EVERY_SECONDS
+            or progress.stopped
+        ):
             self._said = (share, now)
             print(f"  step {progress.step}/{total}  {text}", file=sys.stderr, flush=True)
 
@@ -86,7 +95,12 @@ class Terminal(Show):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("  step"), MofNCompleteColumn(), BarColumn(bar_width=24), TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=err
+            TextColumn("  step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=err,
         )
         self._bar.start()
         self._task = self._bar.add_task("train", total=total, text="")

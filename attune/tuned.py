@@ -24,7 +24,9 @@ def load(run: Run | str | Path) -> Tuned:
     """
     run = run if isinstance(run, Run) else Run(run)
     if not (run.model_dir / "manifest.json").exists():
-        raise UsageError(f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first")
+        raise UsageError(
+            f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"
+        )
     return Tuned(run)
 
 
@@ -74,11 +76,21 @@ class Tuned:
 
         if self.writes:
             raise UsageError("this run's model writes text", fix="use run.load().engine, or `attune chat`")
-        blank: Any = {"classification": self.labels[0] if self.labels else "", "multilabel": (), "tagging": (), "regression": 0.0}
-        records = [Record(id=str(number), prompt=(Message("user", text),), label=blank[self.task]) for number, text in enumerate(texts)]
+        blank: Any = {
+            "classification": self.labels[0] if self.labels else "",
+            "multilabel": (),
+            "tagging": (),
+            "regression": 0.0,
+        }
+        records = [
+            Record(id=str(number), prompt=(Message("user", text),), label=blank[self.task])
+            for number, text in enumerate(texts)
+        ]
         store = self.objective.store(records, self.renderer)
         pad = self.tokenizer.pad_token_id or 0
-        return predict_labels(self.policy, self.objective, store, records, self.renderer, layout=self.layout, pad_id=pad)[0]
+        return predict_labels(
+            self.policy, self.objective, store, records, self.renderer, layout=self.layout, pad_id=pad
+        )[0]
 
     @property
     def engine(self) -> Any:

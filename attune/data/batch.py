@@ -111,9 +111,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         if self.segments is not None:
             moved["segments"] = self.segments.to(device)
@@ -123,7 +121,12 @@ class Batch:
 
 
 def collate(
-    examples: Sequence[Example], *, layout: str, pad_id: int = 0, scored: str = "next", index: Sequence[int] | None = None
+    examples: Sequence[Example],
+    *,
+    layout: str,
+    pad_id: int = 0,
+    scored: str = "next",
+    index: Sequence[int] | None = None,
 ) -> Batch:
     """Stack examples. `scored="next"`: token t is scored at position t - 1 (language models); `"here"`: at t (heads).
 

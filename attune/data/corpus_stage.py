@@ -63,7 +63,10 @@ def prepare_corpus(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, cache:
 
     def show(n: int) -> str:
         windows = [tokenizer.decode(stores["train"][number].ids[:200].tolist()) for number in range(n)]
-        return "".join(f"--- window {number}, all tokens but the first supervised ---\n{text}\n" for number, text in enumerate(windows))
+        return "".join(
+            f"--- window {number}, all tokens but the first supervised ---\n{text}\n"
+            for number, text in enumerate(windows)
+        )
 
     return Prepared("text", [], [], [], [], [], dict(stores), renderer, manifest, show), length
 

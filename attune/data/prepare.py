@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["Read", "Prepared", "read", "labels_of", "render", "Windows"]
 
 LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
-OWN_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "test": "test"}
+OWN_SPLITS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 @dataclass
@@ -107,11 +114,16 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
         task = "generation" if all(len(record.completions) == 1 for record in loaded.records) else task
     if task not in (*LABEL_TASKS, "generation", "text"):
         raise DataError(
-            f"this looks like {task} data", why=loaded.why, fix="this version trains on labels, answers and raw text; map them with data.columns"
+            f"this looks like {task} data",
+            why=loaded.why,
+            fix="this version trains on labels, answers and raw text; map them with data.columns",
         )
     notices = [loaded.why]
     records = loaded.records
-    given = {name: load(path, task) if path else None for name, path in (("test", data.test), ("validation", data.validation))}
+    given = {
+        name: load(path, task) if path else None
+        for name, path in (("test", data.test), ("validation", data.validation))
+    }
     own = {record.meta.get("split") for record in records}
     parts: dict[str, list[Record] | None] = {name: found.records if found else None for name, found in given.items()}
     if not any(parts.values()) and own and all(str(name) in OWN_SPLITS for name in own) and len(own) > 1:
@@ -119,7 +131,9 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
         for record in records:
             grouped.setdefault(OWN_SPLITS[str(record.meta["split"])], []).append(record)
         records, parts = grouped.get("train", []), {name: grouped.get(name) for name in ("test", "validation")}
-        notices.append("the file names its own splits: " + ", ".join(f"{name} {len(rows)}" for name, rows in grouped.items()))
+        notices.append(
+            "the file names its own splits: " + ", ".join(f"{name} {len(rows)}" for name, rows in grouped.items())
+        )
     label_task = task in ("classification", "multilabel")
     divided = split(
         records,
@@ -163,7 +177,8 @@ def labels_of(task: str, train: list[Record], test: list[Record]) -> list[str]:
         found = sorted({str(record.label) for record in train})
         if len(found) < 2:
             raise DataError(
-                f"all {len(train)} training rows have the label '{found[0] if found else ''}'", fix="give rows of at least two classes"
+                f"all {len(train)} training rows have the label '{found[0] if found else ''}'",
+                fix="give rows of at least two classes",
             )
         unseen = {str(record.label) for record in test} - set(found)
         if unseen:
@@ -215,8 +230,12 @@ def render(
             else:
                 unfit[f"{name}: {reason}"] += 1
     if not usable["train"]:
-        raise DataError(f"no training row fits the objective {objective.name}", why="; ".join(unfit) or "there are no rows")
-    renderer = Renderer(tokenizer, template=recipe.model.chat_template, max_length=limit or context, truncate=recipe.data.truncate)
+        raise DataError(
+            f"no training row fits the objective {objective.name}", why="; ".join(unfit) or "there are no rows"
+        )
+    renderer = Renderer(
+        tokenizer, template=recipe.model.chat_template, max_length=limit or context, truncate=recipe.data.truncate
+    )
     stores: dict[str, ExampleStore] = {}
     for name, records in usable.items():
         if records:

@@ -25,7 +25,8 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
     a, b = first.results, second.results
     if a["primary"] != b["primary"] or a["task"] != b["task"]:
         raise UsageError(
-            f"{first.path} and {second.path} cannot be compared", why=f"one is judged by {a['primary']}, the other by {b['primary']}"
+            f"{first.path} and {second.path} cannot be compared",
+            why=f"one is judged by {a['primary']}, the other by {b['primary']}",
         )
     name = a["primary"]
     rows = {}
@@ -35,7 +36,8 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
     (ids_a, table_a), (ids_b, table_b) = rows[first.path], rows[second.path]
     if ids_a.tolist() != ids_b.tolist():
         raise UsageError(
-            f"{first.path} and {second.path} were not measured on the same rows", fix="evaluate both on one data.test file"
+            f"{first.path} and {second.path} were not measured on the same rows",
+            fix="evaluate both on one data.test file",
         )
     metric = metrics_for(a["task"], [name])[0]
     pair = paired(metric, table_a, table_b)
@@ -45,4 +47,12 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
         f"difference {pair.difference:+.4f} (95 % interval {pair.low:+.4f} to {pair.high:+.4f}), p {pair.p:.3g}, "
         f"{len(ids_a)} rows: {sure}"
     )
-    return {"metric": name, "difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p, "n": len(ids_a), "sentence": sentence}
+    return {
+        "metric": name,
+        "difference": pair.difference,
+        "low": pair.low,
+        "high": pair.high,
+        "p": pair.p,
+        "n": len(ids_a),
+        "sentence": sentence,
+    }

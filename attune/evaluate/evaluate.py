@@ -53,7 +53,9 @@ def evaluate_run(
     part = "test" if "test" in prepared.stores else "validation"
     if part not in prepared.stores:
         raise UsageError(
-            f"{run.path} has no rows to evaluate on", why="neither a test nor a validation part", fix="set data.test or data.split.test"
+            f"{run.path} has no rows to evaluate on",
+            why="neither a test nor a validation part",
+            fix="set data.test or data.split.test",
         )
     if part == "validation":
         say("no test part: figures are on validation rows, which also chose the checkpoint, so they flatter")
@@ -69,7 +71,9 @@ def evaluate_run(
     systems: list[Predictions] = [_tuned(run, recipe, prepared, objective, tokenizer, part, records, asked)]
     systems += _baselines(recipe, prepared, objective, tokenizer, part, asked, say)
     metrics = metrics_for(prepared.task, recipe.evaluate.metrics)
-    primary = recipe.evaluate.primary or (GENERATION_PRIMARY if prepared.task == "generation" else PRIMARY[prepared.task])
+    primary = recipe.evaluate.primary or (
+        GENERATION_PRIMARY if prepared.task == "generation" else PRIMARY[prepared.task]
+    )
     if primary not in [metric.name for metric in metrics]:
         metrics += metrics_for(prepared.task, [primary])
     rows, tuned_versus = _compare(recipe, prepared, systems, metrics, primary, asked)
@@ -206,7 +210,13 @@ def _reference_logp(
 
 
 def _answers(
-    policy: Policy, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, asked: list[Record], recipe: Recipe, *, system: str
+    policy: Policy,
+    prepared: Prepared,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: list[Record],
+    recipe: Recipe,
+    *,
+    system: str,
 ) -> Predictions:
     import time
 
@@ -215,7 +225,11 @@ def _answers(
     started = time.monotonic()
     device = str(next(policy.parameters()).device)
     engine = Engine(
-        policy.model, tokenizer, stop_ids=list(prepared.renderer.stop_ids), device=device, batch_tokens=recipe.evaluate.batch_tokens
+        policy.model,
+        tokenizer,
+        stop_ids=list(prepared.renderer.stop_ids),
+        device=device,
+        batch_tokens=recipe.evaluate.batch_tokens,
     )
     prompts = [prepared.renderer.prompt_ids(record) for record in asked]
     made = engine.generate(prompts, max_new_tokens=recipe.evaluate.max_new_tokens)
@@ -240,7 +254,9 @@ def _baselines(
 
     wanted = recipe.evaluate.baselines
     found = plugins.find("baseline")
-    names = [name for name, plugin in found.items() if prepared.task in plugin.tasks] if wanted == "auto" else list(wanted)  # type: ignore[attr-defined]
+    names = (
+        [name for name, plugin in found.items() if prepared.task in plugin.tasks] if wanted == "auto" else list(wanted)
+    )  # type: ignore[attr-defined]
     if not names and prepared.task != "text":
         return []
     config = load_config(recipe.model)
@@ -252,12 +268,18 @@ def _baselines(
     if prepared.task == "text":
         if base_policy is None or wanted == []:
             return []
-        return [predict_text(base_policy, objective, prepared.stores[part], asked, layout=layout, system="base", **common)[0]]
+        return [
+            predict_text(base_policy, objective, prepared.stores[part], asked, layout=layout, system="base", **common)[
+                0
+            ]
+        ]
     context = Context(
         task=prepared.task,
         train=prepared.train,
         test=asked,
-        labels=prepared.labels if prepared.task != "tagging" else sorted({name[2:] for name in prepared.labels if name != "O"}),
+        labels=prepared.labels
+        if prepared.task != "tagging"
+        else sorted({name[2:] for name in prepared.labels if name != "O"}),
         engine=None
         if base_policy is None
         else Engine(
@@ -306,7 +328,13 @@ def _encoder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Callable[[li
         for start in range(0, len(order), 64):
             chosen = order[start : start + 64]
             limit = getattr(model.config, "max_position_embeddings", 512)
-            rows = tokenizer([texts[n] for n in chosen], padding=True, truncation=True, max_length=min(limit, 512), return_tensors="pt")
+            rows = tokenizer(
+                [texts[n] for n in chosen],
+                padding=True,
+                truncation=True,
+                max_length=min(limit, 512),
+                return_tensors="pt",
+            )
             hidden = model(**rows).last_hidden_state
             mask = rows["attention_mask"][..., None].to(hidden.dtype)
             for number, row in zip(chosen, ((hidden * mask).sum(1) / mask.sum(1)).float().numpy()):
@@ -320,7 +348,12 @@ def _encoder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Callable[[li
 
 
 def _compare(
-    recipe: Recipe, prepared: Prepared, systems: list[Predictions], metrics: list[Any], primary: str, asked: list[Record]
+    recipe: Recipe,
+    prepared: Prepared,
+    systems: list[Predictions],
+    metrics: list[Any],
+    primary: str,
+    asked: list[Record],
 ) -> tuple[list[dict[str, Any]], dict[str, Paired]]:
     """One `results.System` per system, the tuned one first, and tuned minus each other one on the primary metric."""
     draws = recipe.evaluate.bootstrap
@@ -374,7 +407,9 @@ def _samples(wanted: int, prepared: Prepared, systems: list[Predictions], asked:
     if not asked:
         return []
     by_name = {system.system: system for system in systems}
-    base = next((by_name[name] for name in ("zero_shot", "few_shot", "tfidf", "lexicon", "majority") if name in by_name), None)
+    base = next(
+        (by_name[name] for name in ("zero_shot", "few_shot", "tfidf", "lexicon", "majority") if name in by_name), None
+    )
     tuned = systems[0]
     made = []
     for number in _spread(len(asked), wanted):
@@ -403,7 +438,8 @@ def _shown(value: Any, record: Record) -> str:
         if not value:
             return "(none)"
         return ", ".join(
-            f"{record.text[item.start : item.end]} [{item.label}]" if isinstance(item, Span) else str(item) for item in value
+            f"{record.text[item.start : item.end]} [{item.label}]" if isinstance(item, Span) else str(item)
+            for item in value
         )
     return "(no answer)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -434,7 +470,11 @@ def _plan(facts: dict[str, Any]) -> list[dict[str, str]] | None:
             "planned": f"{planned:.3f} ± {measured['spread']:.3f}",
             "actual": f"{actual:.3f}",
         },
-        {"what": "training time", "planned": f"{planned * facts['planned_steps']:.0f} s", "actual": f"{facts['seconds']:.0f} s"},
+        {
+            "what": "training time",
+            "planned": f"{planned * facts['planned_steps']:.0f} s",
+            "actual": f"{facts['seconds']:.0f} s",
+        },
     ]
 
 

@@ -40,7 +40,9 @@ def quick_figures(
     records: list[Record] = getattr(prepared, part)
     store = prepared.stores[part]
     if objective.head == "lm":
-        _, loss = predict_text(policy, objective, store, records, layout=layout, pad_id=pad_id, batch_tokens=batch_tokens)
+        _, loss = predict_text(
+            policy, objective, store, records, layout=layout, pad_id=pad_id, batch_tokens=batch_tokens
+        )
         return {f"{part}/loss": loss}
     predictions, loss = predict_labels(
         policy, objective, store, records, prepared.renderer, layout=layout, pad_id=pad_id, batch_tokens=batch_tokens

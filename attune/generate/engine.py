@@ -321,9 +321,7 @@ class Engine:
             scores = logp.gather(1, tokens[:, None])[:, 0].tolist()
             written = tokens.tolist()
             yield from zip(alive, written, scores)
-            going = [
-                at for at, row in enumerate(alive) if written[at] not in self.stop_ids and step + 1 < limits[row]
-            ]
+            going = [at for at, row in enumerate(alive) if written[at] not in self.stop_ids and step + 1 < limits[row]]
             if not going:
                 return
             if len(going) < len(alive):

@@ -101,7 +101,9 @@ def _attend(
     windowed = window is not None and window < length
     if (q.device.type != "cpu" or length > _LONG) and not windowed and softcap is None:
         q, k, v = (part.transpose(0, 1) for part in (q, k, v))
-        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        out = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling
+        )
         return out.transpose(0, 1)
     scores = torch.matmul(q * scaling, k.transpose(2, 3))
     if softcap is not None:

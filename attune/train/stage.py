@@ -87,7 +87,9 @@ def train_stage(
     wanted = "padded" if recipe.model.attention in ("eager", "sdpa") and settings.layout == "auto" else settings.layout
     layout = policy.settle(layout=wanted)
     if settings.layout == "packed" and layout != "packed":
-        raise RecipeError("train.layout=packed is not possible with this base", why="; ".join(policy.notes), fix="train.layout=auto")
+        raise RecipeError(
+            "train.layout=packed is not possible with this base", why="; ".join(policy.notes), fix="train.layout=auto"
+        )
     for note in policy.notes:
         say(note)
     masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
@@ -199,7 +201,9 @@ def measure(
     times, tokens = [], []
     for step in range(n + 1):
         started = time.monotonic()
-        _, seen = train_step(wrapped, objective, loader.batches(step % max(1, loader.steps_per_epoch), forward), masters, parallel)
+        _, seen = train_step(
+            wrapped, objective, loader.batches(step % max(1, loader.steps_per_epoch), forward), masters, parallel
+        )
         masters.clip(1.0)
         times.append(time.monotonic() - started)
         tokens.append(seen)

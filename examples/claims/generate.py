@@ -29,15 +29,26 @@ TRAIN_NOTES, TEST_NOTES = 2240, 650  # train grows by the duplicates below
 EXACT_SHARE, NEAR_SHARE, UNLABELLED_SHARE = 0.03, 0.04, 0.02  # shares of the finished train file
 
 # Shares of the labels; the largest is about five times the smallest.
-TYPE_SHARE = {"medical_only": 0.35, "lost_time": 0.26, "reduced_pay": 0.19, "permanent_loss": 0.13,
-              "gradual_onset": 0.07}
+TYPE_SHARE = {
+    "medical_only": 0.35,
+    "lost_time": 0.26,
+    "reduced_pay": 0.19,
+    "permanent_loss": 0.13,
+    "gradual_onset": 0.07,
+}
 DECISION_SHARE = {"granted": 0.40, "refused": 0.28, "pending": 0.20, "settled": 0.12}
 
 # A cue with an amount holds only above its limit: days, percent, dollars of pay cut, years of exposure.
 LIMIT = {"lost_time": 7, "permanent_loss": 0, "reduced_pay": 0, "gradual_onset": 0}
 # For each turn: the value under which the cue holds, and the one under which it does not.
-TURNS = {"amount": ("above", "below"), "said": ("yes", "no"), "who": ("worker", "other"),
-         "claim": ("this", "earlier"), "ruling": ("accepted", "overruled"), "real": ("happened", "imagined")}
+TURNS = {
+    "amount": ("above", "below"),
+    "said": ("yes", "no"),
+    "who": ("worker", "other"),
+    "claim": ("this", "earlier"),
+    "ruling": ("accepted", "overruled"),
+    "real": ("happened", "imagined"),
+}
 HOLDING_WEIGHT = {"amount": 6, "said": 2, "who": 2, "claim": 2, "ruling": 2, "real": 1}
 FAILING_WEIGHT = {"amount": 3, "said": 4, "who": 4, "claim": 3, "ruling": 4, "real": 3}
 DECOYS = ((1, 0.6), (2, 0.4))  # how many failing cues stand next to the one that holds
@@ -47,8 +58,20 @@ SAID_AGAIN, DENIED_AGAIN = 0.45, 0.08  # share of notes in which the cue that ho
 UNTOLD = {"medical_only": ("real",), "gradual_onset": ("real",)}
 AT_LEAST = 0.25  # share of amounts told as "more than" the limit; a denied amount always is, or it might be smaller
 
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-          "November", "December")  # spelled out here, so that the machine's language does not matter
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)  # spelled out here, so that the machine's language does not matter
 WORDS = (35, 90)  # shortest and longest note
 OPEN, MID, SHUT = "\x01", "\x02", "\x03"  # mark an entity in a half-made note as OPEN label MID text SHUT
 
@@ -169,16 +192,24 @@ def plain(marked):
 def capital(sentence):
     """The sentence with its first letter raised, also where it begins with a marked entity."""
     at = sentence.index(MID) + 1 if sentence.startswith(OPEN) else 0
-    return sentence[:at] + sentence[at:at + 1].upper() + sentence[at + 1:]
+    return sentence[:at] + sentence[at : at + 1].upper() + sentence[at + 1 :]
 
 
 def show_date(day, rng):
     """A date in one of the spellings people use; slashed dates are month first."""
     month, short = MONTHS[day.month - 1], MONTHS[day.month - 1][:3]
-    return rng.choice((day.isoformat(), f"{day.month}/{day.day}/{day.year}", f"{day.day} {month} {day.year}",
-                       f"{short}. {day.day}, {day.year}", f"{month} {day.day}, {day.year}",
-                       f"{short}. {day.day}, '{day:%y}", f"{day.month}/{day.day}/'{day:%y}",
-                       f"{day.day} {short} {day.year}"))
+    return rng.choice(
+        (
+            day.isoformat(),
+            f"{day.month}/{day.day}/{day.year}",
+            f"{day.day} {month} {day.year}",
+            f"{short}. {day.day}, {day.year}",
+            f"{month} {day.day}, {day.year}",
+            f"{short}. {day.day}, '{day:%y}",
+            f"{day.month}/{day.day}/'{day:%y}",
+            f"{day.day} {short} {day.year}",
+        )
+    )
 
 
 def show_money(rng, least=180, most=9800):
@@ -198,8 +229,16 @@ def demographics(gender, rng):
     if rng.random() < 0.6:
         return ""
     age, ethnicity = rng.randint(19, 68), rng.choice(phrases.ETHNICITIES)
-    who = rng.choice((f"a {gender} aged {age}", f"aged {age}", f"one {ethnicity} {gender}",
-                      f"{age}-year-old {ethnicity} {gender}", f"{age} y/o {gender}", rng.choice(phrases.DISABILITIES)))
+    who = rng.choice(
+        (
+            f"a {gender} aged {age}",
+            f"aged {age}",
+            f"one {ethnicity} {gender}",
+            f"{age}-year-old {ethnicity} {gender}",
+            f"{age} y/o {gender}",
+            rng.choice(phrases.DISABILITIES),
+        )
+    )
     return who + ", "
 
 
@@ -227,18 +266,27 @@ def render_sentences(facts, decision, bank, day, rng):
     first, last, gender = draw_person(bank, rng)
     employer = rng.choice(bank["employer"])
     opener = rng.choice(bank["opener"]).format(
-        name=mark("PERSON", f"{first} {last}"), demo=demographics(gender, rng), job=rng.choice(phrases.JOBS),
-        employer=mark("EMPLOYER", employer), part=mark("BODY_PART", rng.choice(phrases.BODY_PARTS)),
-        date=mark("DATE", show_date(day, rng)))
+        name=mark("PERSON", f"{first} {last}"),
+        demo=demographics(gender, rng),
+        job=rng.choice(phrases.JOBS),
+        employer=mark("EMPLOYER", employer),
+        part=mark("BODY_PART", rng.choice(phrases.BODY_PARTS)),
+        date=mark("DATE", show_date(day, rng)),
+    )
     said = [render_fact(fact, bank, last, rng) for fact in facts]
     said.append(rng.choice(bank["decision"][decision]).format(amount=mark("AMOUNT", show_money(rng))))
     for filler in rng.sample(bank["filler"], rng.choice((0, 0, 0, 1))):
         cite = rng.choice(phrases.CITATION_STYLES).format(s=rng.choice(phrases.CITED_SECTIONS))
-        said.append(filler.format(
-            cite=cite, phone=f"{rng.choice(('', '404-', '(706) '))}555-01{rng.randint(0, 99):02d}",
-            email=f"{first[0].lower()}.{last.lower()}@example.com",
-            ssn=f"000-{rng.randint(10, 99)}-{rng.randint(1000, 9999)}",
-            amount=mark("AMOUNT", show_money(rng)), wage=mark("AMOUNT", show_money(rng, 340, 1500))))
+        said.append(
+            filler.format(
+                cite=cite,
+                phone=f"{rng.choice(('', '404-', '(706) '))}555-01{rng.randint(0, 99):02d}",
+                email=f"{first[0].lower()}.{last.lower()}@example.com",
+                ssn=f"000-{rng.randint(10, 99)}-{rng.randint(1000, 9999)}",
+                amount=mark("AMOUNT", show_money(rng)),
+                wage=mark("AMOUNT", show_money(rng, 340, 1500)),
+            )
+        )
     rng.shuffle(said)  # so that no place in the note gives the label away
     return [opener] + said, f"{first} {last}", employer
 
@@ -263,8 +311,16 @@ def make_row(label, decision, bank, day, rng):
         if WORDS[0] <= len(plain(marked).split()) <= WORDS[1]:
             break
     summary = f"{name} of {employer} {phrases.SUMMARY_OF[label]}; {phrases.SUMMARY_DECISION[decision]}."
-    return {"marked": marked, "facts": facts, "claim_type": label_of(facts), "decision": decision,
-            "summary": summary, "day": day, "copy_of": None, "mess": None}
+    return {
+        "marked": marked,
+        "facts": facts,
+        "claim_type": label_of(facts),
+        "decision": decision,
+        "summary": summary,
+        "day": day,
+        "copy_of": None,
+        "mess": None,
+    }
 
 
 # ---- mess of the train file ---------------------------------------------------------------------------------------
@@ -276,8 +332,13 @@ SWAPS = {"claim": "case", "doctor": "physician", "file": "folder", "insurer": "c
 def nearly(marked, rng):
     """The note retyped: one or two words swapped, or case and blanks changed; the meaning stays."""
     pieces = re.split(f"({OPEN}[^{SHUT}]*{SHUT})", marked)
-    spots = [(i, word) for i, piece in enumerate(pieces) if not piece.startswith(OPEN)
-             for word in SWAPS if re.search(rf"\b{word}\b", piece)]
+    spots = [
+        (i, word)
+        for i, piece in enumerate(pieces)
+        if not piece.startswith(OPEN)
+        for word in SWAPS
+        if re.search(rf"\b{word}\b", piece)
+    ]
     kind = rng.choice(("swap", "swap", "case", "space"))
     if kind == "swap" and spots:
         for i, word in rng.sample(spots, min(len(spots), rng.choice((1, 2)))):
@@ -285,8 +346,9 @@ def nearly(marked, rng):
     elif kind == "case":
         pieces = [piece if piece.startswith(OPEN) else piece.lower() for piece in pieces]
     else:
-        pieces = [piece if piece.startswith(OPEN) else piece.replace(". ", ".  ").replace(", ", ",  ")
-                  for piece in pieces]
+        pieces = [
+            piece if piece.startswith(OPEN) else piece.replace(". ", ".  ").replace(", ", ",  ") for piece in pieces
+        ]
     return "".join(pieces)
 
 
@@ -338,8 +400,10 @@ def check_disjoint(train=phrases.TRAIN, test=phrases.TEST):
 def make_rows(bank, count, first_day, days, rng):
     """`count` clean rows with labels in their shares and pairwise different notes."""
     types, decisions = quotas(TYPE_SHARE, count, rng), quotas(DECISION_SHARE, count, rng)
-    return [make_row(label, decision, bank, first_day + datetime.timedelta(rng.randrange(days)), rng)
-            for label, decision in zip(types, decisions)]
+    return [
+        make_row(label, decision, bank, first_day + datetime.timedelta(rng.randrange(days)), rng)
+        for label, decision in zip(types, decisions)
+    ]
 
 
 def build():

@@ -224,7 +224,9 @@ def rank_main(name: str, task: str, layout: str, out: str) -> None:
         batches = loader.batches(0, limit)
         row, tokens = train_step(wrapped, objective, batches, masters, parallel)
         found = {key: parameter.grad.clone() for key, parameter in policy.named_parameters()}
-        torch.save({"gradients": found, "row": row, "tokens": tokens, "n": len(batches)}, f"{out}/{limit}-{parallel.rank}.pt")
+        torch.save(
+            {"gradients": found, "row": row, "tokens": tokens, "n": len(batches)}, f"{out}/{limit}-{parallel.rank}.pt"
+        )
     parallel.close()
 
 

@@ -61,7 +61,7 @@ def test_spans_are_exact_and_of_known_kinds(files, name):
         assert kinds["EMPLOYER"] == kinds["DATE"] == kinds["BODY_PART"] == 1 and kinds["PERSON"] >= 1
         ends = 0
         for span in spans:
-            text = row["note"][span["start"]:span["end"]]
+            text = row["note"][span["start"] : span["end"]]
             assert ends <= span["start"] < span["end"] and text == text.strip()
             ends = span["end"]
             if span["label"] == "PERSON":
@@ -157,9 +157,24 @@ def test_the_mess_is_as_stated(files, built):
     assert 2350 <= len(train) <= 2450 and len(test) >= 600
     assert all(date.fromisoformat(row["received"]) >= date(2025, 4, 14) for row in test)
     text = "\n".join(row["note"] + " | " + row["received"] for row in train)
-    for sign in (r"\d{4}-\d\d-\d\d", r"\d/\d+/\d{4}", r"\d [A-Z][a-z]+ \d{4}", r"[A-Z][a-z]{2}\. \d", r"'2\d", r"OCGA",
-                 r"O\.C\.G\.A\. § 34-9", r"555-01\d\d", r"@example\.com", r"000-\d\d-\d{4}", r"<br", r"&nbsp;", r"  ",
-                 r"wheelchair", r"Hispanic", r"aged \d\d"):
+    for sign in (
+        r"\d{4}-\d\d-\d\d",
+        r"\d/\d+/\d{4}",
+        r"\d [A-Z][a-z]+ \d{4}",
+        r"[A-Z][a-z]{2}\. \d",
+        r"'2\d",
+        r"OCGA",
+        r"O\.C\.G\.A\. § 34-9",
+        r"555-01\d\d",
+        r"@example\.com",
+        r"000-\d\d-\d{4}",
+        r"<br",
+        r"&nbsp;",
+        r"  ",
+        r"wheelchair",
+        r"Hispanic",
+        r"aged \d\d",
+    ):
         assert re.search(sign, text), sign
     assert not re.search(r"\b(?!000)\d{3}-\d\d-\d{4}\b", text)  # no number that could be a real one
     assert set(re.findall(r"@[\w.]*\w", text)) == {"@example.com"}
@@ -167,8 +182,12 @@ def test_the_mess_is_as_stated(files, built):
 
 def test_demographic_words_do_not_depend_on_the_label(files):
     rows = [row for name in ("train", "test") for row in files[name] if row["claim_type"]]
-    for words in (r"\bwoman\b", r"\bman\b(?! on)", r"Black|Hispanic|Asian|Native American|Arab American",
-                  r"\b(deaf|blind|wheelchair|diabetes|stutter|dyslexia)\b"):
+    for words in (
+        r"\bwoman\b",
+        r"\bman\b(?! on)",
+        r"Black|Hispanic|Asian|Native American|Arab American",
+        r"\b(deaf|blind|wheelchair|diabetes|stutter|dyslexia)\b",
+    ):
         overall = sum(bool(re.search(words, row["note"])) for row in rows) / len(rows)
         for label in {row["claim_type"] for row in rows}:
             own = [bool(re.search(words, row["note"])) for row in rows if row["claim_type"] == label]
@@ -180,7 +199,7 @@ def test_the_summary_names_the_worker_the_type_and_the_decision(files):
     for rows in files.values():
         for row in rows:
             first = next(s for s in json.loads(row["entities"]) if s["label"] == "EMPLOYER")
-            assert row["note"][first["start"]:first["end"]] in row["summary"]
+            assert row["note"][first["start"] : first["end"]] in row["summary"]
             if row["claim_type"]:
                 assert generate.phrases.SUMMARY_OF[row["claim_type"]] in row["summary"]
             if row["decision"]:

@@ -106,9 +106,7 @@ def test_generated_logp_is_the_logp_of_what_was_written():
     prompts = prompts_of(5)
     for temperature in (0.0, 0.8):
         answers = engine.generate(prompts, max_new_tokens=6, temperature=temperature, seed=3)
-        again = engine.logp(
-            [(p, [*a.ids, *([STOP] if a.stopped else [])]) for p, a in zip(prompts, answers)]
-        )
+        again = engine.logp([(p, [*a.ids, *([STOP] if a.stopped else [])]) for p, a in zip(prompts, answers)])
         assert [a.logp for a in answers] == pytest.approx(again[:, 0].tolist(), abs=1e-3)
 
 

@@ -67,7 +67,16 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "GPT-2": (
         "GPT2Config",
         "lm",
-        dict(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2, pad_token_id=0),
+        dict(
+            vocab_size=VOCAB,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            n_positions=64,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        ),
     ),
     "GPT-NeoX": ("GPTNeoXConfig", "lm", _SMALL),
     "Granite": ("GraniteConfig", "lm", {**_GROUPED, "logits_scaling": 8.0, "residual_multiplier": 0.5}),
@@ -88,10 +97,20 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "DeBERTa-v3, classifier": (
         "DebertaV2Config",
         "sequence",
-        {**_BERT, "relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "share_att_key": True},
+        {
+            **_BERT,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "pos_att_type": ["p2c", "c2p"],
+            "share_att_key": True,
+        },
     ),
     "T5": ("T5Config", "lm", dict(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)),
-    "T5, classifier": ("T5Config", "sequence", dict(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)),
+    "T5, classifier": (
+        "T5Config",
+        "sequence",
+        dict(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4),
+    ),
 }
 
 _HEAD_CLASSES = {
@@ -130,7 +149,13 @@ def save_base(name: str, folder: Path) -> Path:
     kind, head, arguments = CONFIGS[name]
     config = getattr(transformers, kind)(**arguments)
     torch.manual_seed(0)
-    auto = "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM" if head == "lm" else "AutoModel"
+    auto = (
+        "AutoModelForSeq2SeqLM"
+        if config.is_encoder_decoder
+        else "AutoModelForCausalLM"
+        if head == "lm"
+        else "AutoModel"
+    )
     if "classifier" in name and kind == "LlamaConfig":
         auto = "AutoModelForCausalLM"
     model = getattr(transformers, auto).from_config(config)
@@ -283,7 +308,8 @@ def measure(name: str, folder: Path) -> Row:
             loaded = auto.from_pretrained(target, dtype=torch.float32).eval()
         opened, _ = open_model(target, recipe)
         row.saved_difference[kind] = max(
-            largest(ours, library_forward(loaded, head, rows)), largest(ours, library_forward(opened.eval(), head, rows))
+            largest(ours, library_forward(loaded, head, rows)),
+            largest(ours, library_forward(opened.eval(), head, rows)),
         )
     return row
 

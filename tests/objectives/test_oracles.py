@@ -34,7 +34,9 @@ def model_of(family: str, auto: str, **arguments: Any) -> Any:
     import transformers
 
     if family == "bert":
-        config = transformers.BertConfig(**SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **arguments)
+        config = transformers.BertConfig(
+            **SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **arguments
+        )
     else:
         config = transformers.LlamaConfig(**SMALL, classifier_dropout=0.0, **arguments)
     torch.manual_seed(0)
@@ -165,7 +167,9 @@ def test_pretrain_equals_transformers() -> None:
     plugin: Any = plugins.get("objective", "pretrain")
     ours = [Example(row, np.r_[0, np.ones(len(row) - 1)].astype(np.float32)) for row in rows]
     for layout in ("padded", "packed"):
-        assert our_loss(Policy(model, head="lm"), plugin(plugin.Config()), ours, layout) == pytest.approx(expected, rel=1e-5)
+        assert our_loss(Policy(model, head="lm"), plugin(plugin.Config()), ours, layout) == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
 def test_label_smoothing_equals_torch() -> None:

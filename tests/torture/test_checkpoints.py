@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,15 @@ from attune.train import checkpoint
 pytestmark = [pytest.mark.torture, pytest.mark.slow]
 
 FILES = ["weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"]
-DAMAGES = ["delete", "empty", "zeros", "cut half", "cut one byte", "longer", *(f"flip {share}" for share in (0, 30, 60, 99))]
+DAMAGES = [
+    "delete",
+    "empty",
+    "zeros",
+    "cut half",
+    "cut one byte",
+    "longer",
+    *(f"flip {share}" for share in (0, 30, 60, 99)),
+]
 STEPS = 24
 
 
@@ -201,14 +210,14 @@ def saver() -> Iterator[Server]:
     server.close()
 
 
-def traced(saver: Server, folder: Path, inject: str, calls: str = CALLS) -> tuple[int, list[str]]:
-    """One save of step 2 under strace, with a fault; its wait status and the calls it made."""
+def traced(saver: Server, folder: Path, inject: str = "") -> tuple[int, list[str]]:
+    """One save of step 2 under strace, with a fault `call:what:when=n`; its wait status and the calls it made."""
     saving.save(folder, 1)
     pid = saver.start(folder)
     log = folder.with_suffix(".strace")
-    faults = ["-e", f"inject={calls}:{inject}"] if inject else []
+    faults = ["-e", f"inject={inject}"] if inject else []
     tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={calls}", *faults, "-p", str(pid)],
+        ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={CALLS}", *faults, "-p", str(pid)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -224,8 +233,12 @@ def traced(saver: Server, folder: Path, inject: str, calls: str = CALLS) -> tupl
         status = saver.status()
     finally:
         tracer.wait(30)
-    made = [line for line in log.read_text().splitlines() if "(" in line and "---" not in line]
-    return status, made
+    return status, re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE)
+
+
+def every(calls: list[str]) -> list[str]:
+    """`call:when=n`-places of all calls made; strace counts each kind of call by itself."""
+    return [f"{call}:{{}}:when={calls[: number + 1].count(call)}" for number, call in enumerate(calls)]
 
 
 def check_last_good(folder: Path, *, may_have: tuple[int, ...] = (1, 2)) -> int:
@@ -239,14 +252,14 @@ def check_last_good(folder: Path, *, may_have: tuple[int, ...] = (1, 2)) -> int:
 
 
 def test_kill_at_every_write_fsync_and_rename_of_a_save(saver: Server, tmp_path: Path) -> None:
-    status, calls = traced(saver, tmp_path / "count", "")
+    status, calls = traced(saver, tmp_path / "count")
     assert status == 0 and check_last_good(tmp_path / "count") == 2
-    assert sum("fsync(" in call for call in calls) >= 6 and any("rename" in call for call in calls)
+    assert calls.count("fsync") >= 6 and calls.count("rename") >= 2
     reached = {1: 0, 2: 0}
-    for number in range(1, len(calls) + 1):
+    for number, place in enumerate(every(calls)):
         folder = tmp_path / str(number)
-        status, _ = traced(saver, folder, f"signal=KILL:when={number}")
-        assert status == signal.SIGKILL, f"call {number} was not reached: {calls[number - 1]}"
+        status, _ = traced(saver, folder, place.format("signal=KILL"))
+        assert status == signal.SIGKILL, f"{place} was not reached"
         reached[check_last_good(folder)] += 1
         saving.save(folder, 2)  # and the next save cleans up
         assert not list(folder.glob(".tmp-step-*")) and check_last_good(folder) == 2
@@ -256,16 +269,16 @@ def test_kill_at_every_write_fsync_and_rename_of_a_save(saver: Server, tmp_path:
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_a_full_or_broken_disk_is_a_machine_error(saver: Server, tmp_path: Path, error: str) -> None:
-    calls = "write,pwrite64,writev,fsync,fdatasync"
-    _, made = traced(saver, tmp_path / "count", "", calls)
-    for number in range(1, len(made) + 1):
+    _, calls = traced(saver, tmp_path / "count")
+    places = [place for place in every(calls) if place.startswith(("write", "pwrite", "fsync", "fdatasync"))]
+    for number, place in enumerate(places):
         folder = tmp_path / str(number)
-        status, seen = traced(saver, folder, f"error={error}:when={number}", calls)
-        assert os.WIFEXITED(status), seen[number - 1]
+        status, _ = traced(saver, folder, place.format(f"error={error}"))
+        assert os.WIFEXITED(status), place
         step = check_last_good(folder)
-        assert os.WEXITSTATUS(status) == 5, f"{seen[number - 1]}: exit {os.WEXITSTATUS(status)}, newest step {step}"
+        assert os.WEXITSTATUS(status) == 5, f"{place}: exit {os.WEXITSTATUS(status)}, newest step {step}"
         assert not list(folder.glob(".tmp-*"))
-    print(f"{error}: {len(made)}/{len(made)} failing calls are MachineError, the last good checkpoint is kept")
+    print(f"{error}: {len(places)}/{len(places)} failing calls are MachineError, the last good checkpoint is kept")
 
 
 def test_a_state_that_is_not_json_is_refused_before_anything_is_visible(tmp_path: Path) -> None:

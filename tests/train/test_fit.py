@@ -32,7 +32,9 @@ def test_it_learns(tiny: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_resume_is_bit_identical_from_every_checkpoint(tiny: Any, tmp_path: Path, adapter: str, dtype: torch.dtype) -> None:
+def test_resume_is_bit_identical_from_every_checkpoint(
+    tiny: Any, tmp_path: Path, adapter: str, dtype: torch.dtype
+) -> None:
     options = dict(steps=7, adapter=adapter, dropout=0.1, dtype=dtype)
     first: list[dict[str, Any]] = []
     _, whole = tiny.train(tmp_path / "whole", log=first.append, **options)
@@ -137,7 +139,9 @@ def test_a_budget_stops_and_a_larger_one_goes_on(tiny: Any, tmp_path: Path) -> N
     _, whole = tiny.train(tmp_path / "whole", steps=4)
     progress, _ = tiny.train(tmp_path / "cut", steps=4, deadline_seconds=1e-9)
     assert (progress.stopped, progress.step) == ("budget", 1)
-    same, _ = tiny.train(tmp_path / "cut", steps=4, deadline_seconds=1e-9, resume=checkpoint.latest(tmp_path / "cut")[0])
+    same, _ = tiny.train(
+        tmp_path / "cut", steps=4, deadline_seconds=1e-9, resume=checkpoint.latest(tmp_path / "cut")[0]
+    )
     assert same.step == 1
     progress, again = tiny.train(
         tmp_path / "cut", steps=4, deadline_seconds=1e9, resume=checkpoint.latest(tmp_path / "cut")[0]
@@ -186,7 +190,9 @@ def test_a_nan_stops_within_a_step(tiny: Any, tmp_path: Path, where: str) -> Non
         assert policy.settle() == "packed"
         policy.model.lm_head = Poisoned(policy.model.lm_head, 3, where == "gradient")
     with pytest.raises(DivergedError) as caught:
-        tiny.train(tmp_path, steps=6, policy=policy, layout="packed" if where == "evaluation" else "as it is", **arguments)
+        tiny.train(
+            tmp_path, steps=6, policy=policy, layout="packed" if where == "evaluation" else "as it is", **arguments
+        )
     assert caught.value.exit_code == 6
     assert "step 3" in caught.value.what and "step 2" in (caught.value.fix or "")
     assert checkpoint.steps(tmp_path) == [1, 2]

@@ -82,7 +82,9 @@ def test_masters_stay_in_float32_and_buffers_too() -> None:
     masters = Masters(model, Train(learning_rate=1e-4), dtype=torch.bfloat16)
     assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     assert model.frequencies.dtype == torch.float32 and model.frequencies[1] == torch.tensor(0.1234567)
-    assert all(value.dtype == torch.float32 and torch.equal(value, exact[name]) for name, value in masters.weights().items())
+    assert all(
+        value.dtype == torch.float32 and torch.equal(value, exact[name]) for name, value in masters.weights().items()
+    )
     assert "frozen" not in masters.weights()
     ids = torch.arange(11)
     for _ in range(20):  # steps too small for bfloat16 to see one by one

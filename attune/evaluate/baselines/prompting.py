@@ -60,9 +60,7 @@ def _context_length(context: Context) -> int:
     return min(known, default=DEFAULT_CONTEXT) - context.engine.virtual_tokens  # type: ignore[union-attr]
 
 
-def _prompts(
-    context: Context, asked: list[Record], pool: list[Record], room: int, choose: Choose | None
-) -> Prompts:
+def _prompts(context: Context, asked: list[Record], pool: list[Record], room: int, choose: Choose | None) -> Prompts:
     from attune.generate.prompts import label_prompts
 
     return label_prompts(

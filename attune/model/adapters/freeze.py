@@ -39,9 +39,13 @@ class Freeze(Adapter):
         embedding = model.get_input_embeddings()  # type: ignore[operator]
         embedded = {id(parameter) for parameter in embedding.parameters()}
         patterns = [re.compile(pattern) for pattern in options.patterns]
-        n_layers = 1 + max((int(match[1]) for name, _ in model.named_parameters() if (match := BLOCK.search(name))), default=-1)
+        n_layers = 1 + max(
+            (int(match[1]) for name, _ in model.named_parameters() if (match := BLOCK.search(name))), default=-1
+        )
         if options.layers > n_layers:
-            raise RecipeError(f"adapter.layers is {options.layers}, but the model has {n_layers} blocks", fix="use a smaller number")
+            raise RecipeError(
+                f"adapter.layers is {options.layers}, but the model has {n_layers} blocks", fix="use a smaller number"
+            )
         for name, parameter in model.named_parameters():
             block = BLOCK.search(name)
             frozen = (
@@ -51,5 +55,7 @@ class Freeze(Adapter):
             )
             parameter.requires_grad_(not frozen)
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise RecipeError("adapter.freeze leaves nothing to train", fix="freeze fewer layers or narrow adapter.patterns")
+            raise RecipeError(
+                "adapter.freeze leaves nothing to train", fix="freeze fewer layers or narrow adapter.patterns"
+            )
         return model
