@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+# Before torch loads: its idle threads sleep instead of spinning. With one busy neighbour on a shared machine, spinning
+# made training 7 times slower; sleeping costs nothing that could be measured on a quiet one (docs/LOG.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

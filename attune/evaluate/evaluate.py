@@ -154,8 +154,11 @@ def _spread(total: int, wanted: int) -> np.ndarray:
 # systems -------------------------------------------------------------------------------------------------------------
 
 
-def _placed(model: Any, head: str, recipe: Recipe) -> tuple[Policy, str]:
-    """A model ready to score: float32 on a CPU (what others will load), the recipe's format on a GPU."""
+def _placed(model: Any, head: str, recipe: Recipe, *, fast: bool = False) -> tuple[Policy, str]:
+    """A model ready to score: float32 on a CPU (what others will load), the recipe's format on a GPU.
+
+    `fast` takes the recipe's format on a CPU too: for the base's prompted answers, which cost most of an evaluation.
+    """
     import torch
 
     from attune.model.load import torch_dtype
@@ -165,7 +168,7 @@ def _placed(model: Any, head: str, recipe: Recipe) -> tuple[Policy, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy.to(device)
     layout = policy.settle(layout="auto")
-    if device == "cuda":
+    if fast or device == "cuda":
         policy.to(torch_dtype(recipe.model))
     policy.eval()
     return policy, layout
@@ -264,7 +267,7 @@ def _baselines(
     common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
     base_policy, layout = None, "padded"
     if causal and recipe.model.from_config is None:
-        base_policy, layout = _placed(load_model(recipe.model, head="lm"), "lm", recipe)
+        base_policy, layout = _placed(load_model(recipe.model, head="lm"), "lm", recipe, fast=prepared.task != "text")
     if prepared.task == "text":
         if base_policy is None or wanted == []:
             return []

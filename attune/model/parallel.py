@@ -6,6 +6,7 @@ number of ranks to undo it.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,5 +84,11 @@ class Parallel:
             dist.barrier()
 
     def close(self) -> None:
+        """Leave the group; nobody may hold the wrapped policy any more.
+
+        DDP must go first: as the group's last owner it would join, holding Python's lock, a thread that needs the lock.
+        """
+        self._module = None
         if self.world > 1 and dist.is_initialized():
+            gc.collect()
             dist.destroy_process_group()

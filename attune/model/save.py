@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from attune.errors import MachineError, RecipeError
 from attune.model import load as loading
@@ -51,6 +52,7 @@ def save_model(
     model: Any = policy.model
     temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
+    disable_progress_bar()  # one bar for one file only disturbs
     try:
         temporary.mkdir(parents=True)
         peft = hasattr(model, "get_base_model")

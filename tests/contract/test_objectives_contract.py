@@ -227,6 +227,7 @@ def rank_main(name: str, task: str, layout: str, out: str) -> None:
         torch.save(
             {"gradients": found, "row": row, "tokens": tokens, "n": len(batches)}, f"{out}/{limit}-{parallel.rank}.pt"
         )
+    del wrapped
     parallel.close()
 
 
@@ -251,7 +252,11 @@ def test_two_ranks_equal_one(name: str, task: str, tmp_path: Path) -> None:
             )
             for rank in range(world)
         ]
-        assert [process.wait(120) for process in processes] == [0] * world
+        try:
+            assert [process.wait(120) for process in processes] == [0] * world
+        finally:
+            for process in processes:
+                process.kill()
     worst = 0.0
     for limit in (None, 40, 25):
         alone = torch.load(tmp_path / "1" / f"{limit}-0.pt", weights_only=True)

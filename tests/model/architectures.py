@@ -231,7 +231,7 @@ def train(recipe: Recipe, head: str, folder: Path, resume: Any = None) -> tuple[
 
 @torch.no_grad()
 def library_forward(model: Any, head: str, rows: list[Example]) -> list[torch.Tensor]:
-    """Each example alone through the plain model: log-probabilities of scored tokens, or outputs at scored positions."""
+    """Each example alone through the plain model: log-probabilities of scored tokens, or outputs where scored."""
     found = []
     for row in rows:
         ids = torch.tensor(row.ids[None].astype(np.int64))
@@ -323,12 +323,13 @@ def page(rows: list[Row]) -> str:
     lines = [
         "# Architectures",
         "",
-        "Made by `python tests/model/architectures.py` from tiny random models; do not edit. Each line was measured: the",
-        "policy's values equal the library's own forward to 1e-5 in float32; packed rows equal padded ones, or packing is",
-        "refused and the note says why; LoRA and full fine-tuning take three steps; resuming from each checkpoint gives",
-        "bit-identical weights; the saved folder, opened with transformers or PEFT alone, gives equal outputs.",
+        "Made by `python tests/model/architectures.py` from tiny random models; do not edit. Each line was measured:",
+        "the policy's values equal the library's own forward to 1e-5 in float32; packed rows equal padded ones, or",
+        "packing is refused and the note says why; the fast head runs at scored positions only; LoRA and full",
+        "fine-tuning take three steps; resuming from each checkpoint gives bit-identical weights; the saved folder,",
+        "opened with transformers or PEFT alone, gives equal outputs. Sliding windows are shorter than the texts.",
         "",
-        "| model | head | equal to the library | packed | head at scored positions only | LoRA | full | resume | saved and opened | note |",
+        "| model | head | equal to the library | packed | fast head | LoRA | full | resume | saved and opened | note |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     said = {True: "yes", False: "no"}
@@ -350,8 +351,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join(
         f"{row.name:24} {row.head:9} refused: {row.refused[:70]}"
         if row.refused
-        else f"{row.name:24} {row.head:9} |d|={row.difference:.1e} packed={row.packed_difference:.1e} fast={row.fast!s:5} "
-        f"lora={row.lora} full={row.full} resume={row.resumes} "
+        else f"{row.name:24} {row.head:9} |d|={row.difference:.1e} packed={row.packed_difference:.1e} "
+        f"fast={row.fast!s:5} lora={row.lora} full={row.full} resume={row.resumes} "
         f"saved={ {key: float(f'{value:.0e}') for key, value in row.saved_difference.items()} } {row.notes}"
         for row in rows
     )

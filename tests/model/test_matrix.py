@@ -32,7 +32,7 @@ PACKED = {
     "GPT-2",
     "GPT-NeoX",
 }
-PACKED |= {"Gemma 2", "Granite", "Cohere"}  # with the library's own head
+PACKED |= {"Granite", "Cohere"}  # with the library's own head
 REFUSED = {"T5", "T5, classifier"}
 
 

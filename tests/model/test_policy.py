@@ -86,7 +86,7 @@ def test_a_soft_cap_is_found_even_on_an_untrained_head(scale: float) -> None:
     with torch.no_grad():
         model.lm_head.weight.mul_(scale).add_(0.02 * torch.randn_like(model.lm_head.weight))
     policy = Policy(model, head="lm")
-    assert policy.settle() == "packed"  # with the library's own head
+    policy.settle()
     assert not policy.fast and "fast path not used" in policy.notes[0]
 
 
@@ -107,6 +107,17 @@ def test_packing_is_refused_where_sequences_see_each_other() -> None:
     policy.model.model.layers[0].self_attn.o_proj = Leaking(policy.model.model.layers[0].self_attn.o_proj)
     assert policy.settle() == "padded"
     assert any("packed layout not used" in note or "packing refused" in note for note in policy.notes)
+
+
+def test_a_scaled_head_is_packed_by_the_librarys_own(tmp_path: Path) -> None:
+    import transformers
+
+    base = matrix.save_base("Cohere", tmp_path / "base")
+    policy = Policy(transformers.AutoModelForCausalLM.from_pretrained(base), head="lm").eval()
+    assert policy.settle() == "packed" and not policy.fast
+    rows = matrix.examples("lm")
+    plain = matrix.library_forward(policy.model, "lm", rows)
+    assert matrix.largest(plain, matrix.policy_forward(policy, rows, "packed", 0)) <= 1e-5
 
 
 def test_eager_attention_is_not_packed() -> None:

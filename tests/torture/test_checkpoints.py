@@ -216,6 +216,9 @@ def traced(saver: Server, folder: Path, inject: str = "") -> tuple[int, list[str
     pid = saver.start(folder)
     log = folder.with_suffix(".strace")
     faults = ["-e", f"inject={inject}"] if inject else []
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":  # else the SIGCONT below could come too early
+        time.sleep(0.005)
     tracer = subprocess.Popen(
         ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={CALLS}", *faults, "-p", str(pid)],
         stderr=subprocess.PIPE, text=True,
