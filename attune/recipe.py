@@ -101,7 +101,8 @@ class Data(Section):
     leakage: Literal["drop_train", "report", "error"] = "drop_train"
     """What happens to training rows that stand in the given test file too: leave them out, only report, or stop."""
     chat_share: Share = 0.0
-    """Pre-training only: share of documents that visibly are dialogues or question and answer to put through the chat template."""
+    """Pre-training only: share of documents that visibly are dialogues or question and answer to put through the chat
+    template."""
     max_length: Annotated[Whole, Field(ge=8)] | None = None
     """Longest example, in tokens. null is chosen from the data and the model's context, and written down."""
     truncate: Literal["error", "drop", "left", "right", "window"] = "error"

@@ -56,7 +56,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Run:
-    """One run directory. Opening one costs nothing; `create` makes one and `lock` makes this process its only writer."""
+    """One run directory. Opening one costs nothing; `create` makes one, `lock` makes this process its only writer."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

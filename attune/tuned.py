@@ -31,7 +31,7 @@ def load(run: Run | str | Path) -> Tuned:
 
 
 class Tuned:
-    """Answers texts (heads) or conversations (language models) exactly as they were trained: same rendering, same ids."""
+    """Answers texts (heads) or conversations (language models) exactly as it was trained: same rendering, same ids."""
 
     def __init__(self, run: Run):
         import torch

@@ -41,7 +41,7 @@ class Objective(ABC):
         """No options."""
 
     def __init__(self, options: Any = None, *, labels: list[str] | None = None, task: str = "generation"):
-        self.options = options if options is not None else self.Config()
+        self.options: Any = options if options is not None else self.Config()
         self.labels = labels or []
         self.task = task
 

@@ -24,7 +24,7 @@ class Adapter(ABC):
         """No options."""
 
     def __init__(self, options: Any = None):
-        self.options = options if options is not None else self.Config()
+        self.options: Any = options if options is not None else self.Config()
 
     @abstractmethod
     def attach(self, model: nn.Module, *, head: str) -> nn.Module:

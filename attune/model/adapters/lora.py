@@ -29,7 +29,7 @@ class Lora(Adapter):
         r: int = pydantic.Field(16, ge=1, le=1024)
         """Rank: capacity of the update. 8 to 16 for style and labels, 32 to 64 for new knowledge."""
         alpha: float | None = pydantic.Field(None, gt=0)
-        """Strength: the update is scaled by alpha / r. None means 2 r."""
+        """Strength: the update is scaled by alpha / r. null means 2 r."""
         dropout: float = pydantic.Field(0.0, ge=0, lt=1)
         """Dropout on the input of each update."""
         target_modules: str | list[str] = "all-linear"
