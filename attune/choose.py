@@ -40,7 +40,7 @@ def choose(
     given: dict[str, Any] = {"data": {"path": data, "target": target, "test": test, "validation": validation}}
     asked = Recipe.load(given, overrides)
     reasons = []
-    task = asked.data.task
+    task: str = asked.data.task
     if task == "auto":
         seen = load_records(
             asked.data.paths,
@@ -61,7 +61,7 @@ def choose(
     small = weights < SMALL_WEIGHTS
     given["adapter"] = {"type": "full" if small else "lora"}
     reasons.append(
-        f"adapter: {'full, since' if small else 'lora, since'} {asked.model.base} has about {weights / 1e6:.0f} M weights"
+        f"adapter: {'full' if small else 'lora'}, since {asked.model.base} has about {weights / 1e6:.0f} M weights"
     )
     given["train"] = {
         "epochs": 12 if label_task and small else 4 if label_task else 3,
@@ -80,8 +80,9 @@ def choose(
         given["data"]["truncate"] = "drop"
         given["data"]["max_truncated"] = 0.05
     recipe = Recipe.load(given, overrides)
+    size = recipe.train.batch_size or recipe.train.batch_tokens
     reasons.append(
-        f"train: at most {recipe.train.epochs:g} epochs, {recipe.train.batch_size or recipe.train.batch_tokens} a step, "
+        f"train: at most {recipe.train.epochs:g} epochs, {size} a step, "
         "the best validation checkpoint is kept" + (f"; {budget} for everything" if budget else "")
     )
     return recipe, reasons

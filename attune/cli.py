@@ -1,4 +1,4 @@
-"""The command line: a command is a few lines that call the function of the same name. Nothing heavy loads before it runs."""
+"""The command line: a command is a few lines that call the function of the same name; nothing heavy loads before."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def main() -> None:
         if debug:
             raise
         print(
-            f"attune: internal error: {type(error).__name__}: {error}\n  fix: this is a bug; run again with --debug and report what it prints",
+            f"attune: internal error: {type(error).__name__}: {error}\n"
+            "  fix: this is a bug; run again with --debug and report what it prints",
             file=sys.stderr,
         )
         sys.exit(1)
@@ -223,7 +224,7 @@ def show(run: RunDir, as_json: Json = False) -> None:
     status = found.status
     out.print(f"{found.path}: {status['state']}" + (f" ({status['why']})" if status.get("why") else ""), markup=False)
     if evaluated:
-        results = found.results
+        results: Any = found.results
         out.print(summary_table(results))
         out.print(f"Verdict: {results['verdict']['word']}. {results['verdict']['sentence']}", markup=False)
         out.print(f"Report: {found.path / 'report.html'}", markup=False)
@@ -285,15 +286,13 @@ def compare(first: RunDir, second: RunDir, as_json: Json = False) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Whether this machine can do the work, and what to install if not."""
+    from dataclasses import asdict
+
     from attune.doctor import doctor as examine
 
     checks = examine()
     if as_json:
-        print(
-            json.dumps(
-                [vars(check) if hasattr(check, "__dict__") else check._asdict() for check in checks], ensure_ascii=False
-            )
-        )
+        print(json.dumps([asdict(check) for check in checks], ensure_ascii=False))
     else:
         for check in checks:
             print(check)

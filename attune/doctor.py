@@ -18,7 +18,7 @@ from typing import Literal
 __all__ = ["Check", "doctor"]
 
 EXTRAS = {
-    "hub": "hub data sets and Parquet files",
+    "hub": "Parquet files",
     "offline": "the minilm base: a pre-trained encoder without network",
     "track": "TensorBoard",
 }

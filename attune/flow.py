@@ -1,4 +1,4 @@
-"""The stages strung together: plan -> prepare -> train -> evaluate -> report. Used by the command line and from Python."""
+"""The stages strung together: plan -> prepare -> train -> evaluate -> report. Used by the command line and Python."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Show:
 
     def step(self, progress: Progress, total: int, row: dict[str, Any]) -> None: ...
 
-    def results(self, run: Run, results: dict[str, Any]) -> None: ...
+    def results(self, run: Run, results: Any) -> None: ...
 
 
 def run(
@@ -121,7 +121,7 @@ def train(
 
 
 def _open(recipe: Recipe, out: Path, *, fork: bool, show: Show) -> tuple[Run, Recipe]:
-    """The run directory of a recipe: a new one, or the one that it left unfinished (with the recipe as frozen there)."""
+    """The run directory of a recipe: a new one, or the one that it left unfinished (with the recipe frozen there)."""
     asked = recipe.fingerprint()
     name, number = recipe.run_name, 1
     while (path := out / (name if number == 1 else f"{name}-{number}")).joinpath("status.json").exists():
@@ -340,7 +340,7 @@ def _assess(
 
     show.stage("evaluate")
     started = time.monotonic()
-    results = evaluate_run(run, recipe, prepared, objective, tokenizer, say=show.say)
+    results: Any = evaluate_run(run, recipe, prepared, objective, tokenizer, say=show.say)
     results["seconds"] = round(time.monotonic() - started, 1)
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
@@ -366,8 +366,9 @@ def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str
             *front,
             f"# {run.path.name}",
             "",
-            f"`{recipe.model.base}` tuned with attune: objective `{recipe.objective.name}`, adapter `{recipe.adapter.name}` "
-            f"({facts['trained_weights']:,} of {facts['weights']:,} weights), {facts['steps']} steps "
+            f"`{recipe.model.base}` tuned with attune: objective `{recipe.objective.name}`, "
+            f"adapter `{recipe.adapter.name}` ({facts['trained_weights']:,} of "
+            f"{facts['weights']:,} weights), {facts['steps']} steps "
             f"({facts['epochs']:g} epochs), learning rate {facts['learning_rate']:g}, step {trained.step} kept.",
             "",
             f"Data: {prepared.manifest['splits']['train']} training rows"

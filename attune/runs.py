@@ -198,7 +198,7 @@ def environment() -> dict[str, Any]:
     """What a figure depends on besides the recipe: versions, hardware, code, command. Imports no torch."""
     from importlib.metadata import PackageNotFoundError, version
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("attune", "torch", "transformers", "tokenizers", "peft", "numpy", "scikit-learn", "safetensors"):
         try:
             versions[package] = version(package)

@@ -78,7 +78,7 @@ class Terminal(Show):
             self._said = (share, now)
             print(f"  step {progress.step}/{total}  {text}", file=sys.stderr, flush=True)
 
-    def results(self, run: Run, results: dict[str, Any]) -> None:
+    def results(self, run: Run, results: Any) -> None:
         self._close()
         if self.quiet:
             return

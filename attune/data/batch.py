@@ -78,7 +78,7 @@ class Segments:
 
 @dataclass
 class Batch:
-    """One forward's worth of sequences, and the positions of it that are scored. Prompt tokens are simply not listed."""
+    """One forward's worth of sequences, and the positions of it that are scored. Prompt tokens are not listed."""
 
     input_ids: Tensor
     """[B, T]; packed: B = 1."""
@@ -188,6 +188,11 @@ class Store(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
+WASTE = 0.2
+SMALLEST_FORWARD = 256
+"""Padding a padded forward may hold, and the real tokens from which on it is split rather than padded further."""
+
+
 def micro_batches(lengths: np.ndarray, limit_tokens: int | None, *, padded: bool) -> list[np.ndarray]:
     """Cut one step's examples into forwards of at most `limit_tokens` (one example may exceed it alone).
 
@@ -197,15 +202,19 @@ def micro_batches(lengths: np.ndarray, limit_tokens: int | None, *, padded: bool
     if limit_tokens is None:
         return [order]
     groups: list[list[int]] = []
-    size = 0
+    size = real = 0
     for number in order:
-        cost = int(lengths[groups[-1][0]] if padded and groups else lengths[number])
-        if groups and size + cost <= limit_tokens:
+        widest = int(lengths[groups[-1][0]]) if groups else 0
+        cost = widest if padded else int(lengths[number])
+        # a padded forward that is large enough already takes no more rows that would be mostly padding
+        loose = padded and real >= SMALLEST_FORWARD and size + cost > (1 + WASTE) * (real + int(lengths[number]))
+        if groups and size + cost <= limit_tokens and not loose:
             groups[-1].append(number)
             size += cost
+            real += int(lengths[number])
         else:
             groups.append([number])
-            size = int(lengths[number])
+            size = real = int(lengths[number])
     return [np.array(group) for group in groups]
 
 

@@ -1,4 +1,4 @@
-"""The data stage: files -> records -> splits -> token ids, with a manifest that says what was read, left out and why."""
+"""The data stage: files -> records -> splits -> token ids, with a manifest of what was read, left out and why."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def labels_of(task: str, train: list[Record], test: list[Record]) -> list[str]:
             )
         return found
     if task == "multilabel":
-        return sorted({name for record in train for name in record.label or ()})  # type: ignore[union-attr]
+        return sorted({name for record in train for name in record.label or ()})  # type: ignore[union-attr, misc]
     if task == "tagging":
         kinds = sorted({span.label for record in train for span in record.label or ()})  # type: ignore[union-attr]
         return ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in ("B", "I"))]

@@ -85,7 +85,7 @@ def evaluate_run(
     higher = {metric.name: bool(metric.higher_is_better) for metric in metrics}
     judged = verdict(
         primary,
-        Interval(*(math.nan if main[key] is None else main[key] for key in ("value", "low", "high")), main["n"]),
+        Interval._make(math.nan if main[key] is None else main[key] for key in Interval._fields),
         tuned_versus,
         higher_is_better=higher[primary],
         floor="majority" if "majority" in tuned_versus else None,
@@ -256,7 +256,7 @@ def _baselines(
     from attune.model.load import is_causal, load_config, load_model
 
     wanted = recipe.evaluate.baselines
-    found = plugins.find("baseline")
+    found: dict[str, Any] = plugins.find("baseline")
     names = (
         [name for name, plugin in found.items() if prepared.task in plugin.tasks] if wanted == "auto" else list(wanted)
     )  # type: ignore[attr-defined]

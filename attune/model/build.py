@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -33,12 +33,12 @@ def build(recipe: Recipe, objective: Objective, tokenizer: PreTrainedTokenizerBa
         seed=recipe.seed,
     )
     adapter = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
-    model = adapter.attach(model, head=objective.head)
+    tuned: Any = adapter.attach(model, head=objective.head)
     if recipe.train.gradient_checkpointing:
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner = tuned.get_base_model() if hasattr(tuned, "get_base_model") else tuned
         inner.gradient_checkpointing_enable({"use_reentrant": False})
         inner.enable_input_require_grads()
-    return Policy(model, head=objective.head)
+    return Policy(tuned, head=objective.head)
 
 
 def trained_share(model: nn.Module) -> tuple[int, int]:

@@ -26,8 +26,8 @@ def usable_cores() -> int:
 def prepare(threads: int | None = None) -> int:
     """Set the thread count (default: usable cores) and keep freed memory; returns the threads in use.
 
-    Training frees and asks for the same large blocks every step. glibc returns each to the kernel, which then zeroes its
-    pages again: up to a third of a small model's step. Keeping them costs nothing but the peak that was reached anyway.
+    Training frees and asks for the same large blocks every step. glibc returns each to the kernel, which then zeroes
+    its pages again: up to a third of a small model's step. Keeping them costs nothing but the peak reached anyway.
     Source: docs/LOG.md, allocator ablation.
     """
     if sys.platform == "linux":
@@ -38,7 +38,8 @@ def prepare(threads: int | None = None) -> int:
             libc.mallopt(m_trim_threshold, 2**31 - 1)
         except (OSError, AttributeError):
             pass
-    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or usable_cores())
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # "4,1": one number a nesting level
+    torch.set_num_threads(threads or (int(asked) if asked.isdigit() else 0) or usable_cores())
     return torch.get_num_threads()
 
 

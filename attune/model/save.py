@@ -1,7 +1,7 @@
 """The tuned model as a folder that loads untouched elsewhere.
 
-Causal model + LoRA family without `modules_to_save`: the adapter alone (PEFT, vLLM and SGLang load it). Everything else:
-the merged model in the base's own number format, with the adapter beside it in `adapter/`.
+Causal model + LoRA family without `modules_to_save`: the adapter alone (PEFT, vLLM and SGLang load it). Everything
+else: the merged model in the base's own number format, with the adapter beside it in `adapter/`.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class Classify(Objective):
 
     class Config(Options):
         label_smoothing: float = pydantic.Field(0.0, ge=0, lt=1)
-        """Share of the target spread evenly over all classes: 0 trusts the labels, 0.1 doubts them a little; only where a
-        record has one class."""
+        """Share of the target spread evenly over all classes: 0 trusts the labels, 0.1 doubts them a little; only where
+        a record has one class."""
 
     def accepts(self, record: Record) -> str | None:
         if record.label is None:

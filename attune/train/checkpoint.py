@@ -1,7 +1,7 @@
 """Crash-safe checkpoints.
 
 A checkpoint is written into `.tmp-*`, every file fsynced, `MANIFEST.json` (sizes, SHA-256, fingerprints) last, then
-renamed and the parent fsynced: what has the name is whole. Tensors are safetensors, the rest is JSON; nothing is pickled.
+renamed and the parent fsynced: what has the name is whole. Tensors are safetensors, the rest JSON; nothing is pickled.
 "Latest" is the newest checkpoint that verifies; a damaged one is named and the one before it is used.
 """
 

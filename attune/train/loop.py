@@ -298,5 +298,5 @@ def _signals() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

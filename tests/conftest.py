@@ -1,0 +1,30 @@
+"""What all tests share: the marker `gpu`, and a list of skips by reason at the end."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` skip where there is none; torch is asked only if there are such tests."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """`make test` ends with what did not run, and why."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(
+        str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr).removeprefix("Skipped: ")
+        for report in reports
+    )
+    terminalreporter.write_sep("-", f"{len(reports)} skipped")
+    for reason, number in reasons.most_common():
+        terminalreporter.write_line(f"{number:5}  {reason}")
