@@ -51,12 +51,15 @@ def main() -> None:
             raise
         print(f"attune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("attune: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as end:
+        if end.code != 130:  # what typer makes of an interrupt
+            raise
+        name = "SIGTERM" if _terminated else "Ctrl-C"
+        print(
+            f"attune: stopped by {name}\n  fix: the same command goes on with a run that is not finished",
+            file=sys.stderr,
+        )
+        sys.exit(143 if _terminated else 130)
     except Exception as error:
         if debug:
             raise
@@ -66,6 +69,23 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+_terminated: list[int] = []
+
+
+def _stoppable() -> None:
+    """From here SIGTERM ends the work in order, as Ctrl-C does: files are closed, the run says `interrupted`.
+
+    While steps are made, the training loop takes both signals itself and saves a checkpoint first.
+    """
+    import signal
+
+    def stop(signum: int, frame: Any) -> None:
+        _terminated.append(signum)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _version(value: bool) -> None:
@@ -84,7 +104,9 @@ def _root(
 
 
 def _finish(run: Any, as_json: bool) -> None:
-    """The last lines: the result as JSON, or the next commands."""
+    """The last lines: the result as JSON, or the next commands. Ranks that only compute say nothing."""
+    if not run.writes:
+        return
     results = run.results
     best = {
         row["system"]: {results["primary"]: row["metrics"][results["primary"]]["value"]}
@@ -123,6 +145,7 @@ def run(
     from attune import flow
     from attune.terminal import Terminal
 
+    _stoppable()
     done = flow.run(
         data,
         goal=goal,
@@ -156,6 +179,7 @@ def train(
     from attune.terminal import Terminal
 
     changes = [*(overrides or []), *(set_ or [])]
+    _stoppable()
     show = Terminal(quiet=quiet)
     if dry_run:
         flow.rehearse(recipe, changes, show=show)
@@ -173,6 +197,7 @@ def evaluate(run: RunDir, as_json: Json = False, quiet: Quiet = False) -> None:
     from attune import flow
     from attune.terminal import Terminal
 
+    _stoppable()
     _finish(flow.evaluate(run, show=Terminal(quiet=quiet)), as_json)
 
 
@@ -285,7 +310,7 @@ def compare(first: RunDir, second: RunDir, as_json: Json = False) -> None:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Whether this machine can do the work, and what to install if not."""
+    """Whether this machine can do the work, and what to install if not; exit code 5 if it cannot."""
     from dataclasses import asdict
 
     from attune.doctor import doctor as examine
@@ -295,7 +320,11 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps([asdict(check) for check in checks], ensure_ascii=False))
     else:
         for check in checks:
-            print(check)
+            print(f"{check.state:8} {check.name}: {check.found}")
+            if check.fix and check.state != "ok":
+                print(f"{'':8}   fix: {check.fix}")
+    if any(check.state == "fault" for check in checks):
+        sys.exit(5)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from attune.data.prepare import Prepared
+    from attune.model.parallel import Parallel
     from attune.objectives.base import Objective
     from attune.train.loop import Progress
     from attune.train.stage import Trained
@@ -101,13 +103,18 @@ def train(
     recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
     for notice in recipe.notices:
         show.say(notice)
-    run, recipe = _open(recipe, Path(out), fork=fork, show=show)
+    parallel = _ranks()
+    if parallel is not None and not parallel.main:
+        show = Show()
+        parallel.barrier()  # until the first rank has made the run and prepared its data
+    run, recipe = _open(recipe, Path(out), fork=fork)
+    run.writes = parallel is None or parallel.main
     if run.status["state"] == "done":
         show.say(f"{run.path} is finished; nothing to do (another name, or --fork, makes a new run)")
         return run
     run.lock()
     try:
-        _train(run, recipe, assess=assess, show=show)
+        _train(run, recipe, assess=assess, show=show, parallel=parallel)
     except Interrupted as error:
         run.set_status("interrupted", why=error.what)
         error.fix = "run the same command again: it goes on from there"
@@ -115,12 +122,24 @@ def train(
     except AttuneError as error:
         run.set_status("diverged" if error.exit_code == 6 else "failed", why=error.what)
         raise
+    except KeyboardInterrupt:
+        run.set_status("interrupted", why="stopped outside training steps")
+        raise
     finally:
         run.unlock()
     return run
 
 
-def _open(recipe: Recipe, out: Path, *, fork: bool, show: Show) -> tuple[Run, Recipe]:
+def _ranks() -> Parallel | None:
+    """This process's place among the ranks that `torchrun` started; None where it runs alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    from attune.model.parallel import Parallel
+
+    return Parallel()
+
+
+def _open(recipe: Recipe, out: Path, *, fork: bool) -> tuple[Run, Recipe]:
     """The run directory of a recipe: a new one, or the one that it left unfinished (with the recipe frozen there)."""
     asked = recipe.fingerprint()
     name, number = recipe.run_name, 1
@@ -134,12 +153,10 @@ def _open(recipe: Recipe, out: Path, *, fork: bool, show: Show) -> tuple[Run, Re
                 fix=f"--fork makes {path}-2, or choose another name; to continue that one, use its own recipe",
             )
         number += 1
-    run = Run.create(path, recipe.dump())
-    run.set_status("created", asked=asked)
-    return run, recipe
+    return Run.create(path, recipe.dump(), asked=asked), recipe
 
 
-def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show) -> None:
+def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None) -> None:
     from attune.model.load import fingerprint, load_tokenizer
     from attune.model.save import save_model
     from attune.train.stage import train_stage
@@ -160,6 +177,8 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show) -> None:
                 fix="restore the data, or start with --fork",
             )
         run.set_status("prepared", data_hash=data_hash)
+        if parallel is not None and parallel.main:
+            parallel.barrier()
         base = "" if recipe.model.from_config else json.dumps(fingerprint(recipe.model.base))
 
         def identity(frozen: Recipe) -> str:
@@ -173,11 +192,14 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show) -> None:
             prepared,
             objective,
             tokenizer,
-            freeze=lambda frozen: write_text(run.path / "recipe.yaml", frozen.dump()),
+            parallel=parallel,
+            freeze=lambda frozen: write_text(run.path / "recipe.yaml", frozen.dump()) if run.writes else None,
             fingerprint=identity,
             watch=show.step,
             say=show.say,
         )
+        if not run.writes:
+            return
         write_json(run.path / "data" / "training.json", trained.facts)
         recipe = Recipe.load(run.path / "recipe.yaml")
         show.stage("save")
@@ -268,10 +290,11 @@ def prepare(
     recipe = recipe.replace({"data.max_length": length})
     data = run.path / "data"
     data.mkdir(exist_ok=True)
-    write_json(data / "manifest.json", prepared.manifest)
     preview = prepared.show(3)
-    write_text(data / "preview.txt", preview)
-    write_text(run.path / "recipe.yaml", recipe.dump())
+    if run.writes:
+        write_json(data / "manifest.json", prepared.manifest)
+        write_text(data / "preview.txt", preview)
+        write_text(run.path / "recipe.yaml", recipe.dump())
     show.say(prepared.manifest["split"]["summary"])
     show.preview(preview)
     return prepared, objective, recipe

@@ -68,10 +68,12 @@ class Run:
                 fix=f"runs beside it: {', '.join(known)}" if known else "`attune ls` lists the runs of a folder",
             )
         self._lock: int | None = None
+        self.writes = True
+        """False on the ranks of a distributed run that only compute."""
 
     @classmethod
-    def create(cls, path: str | Path, recipe_yaml: str, *, parent: str | None = None) -> Run:
-        """Make the directory and write what is known before the work starts.
+    def create(cls, path: str | Path, recipe_yaml: str, **facts: Any) -> Run:
+        """Make the directory and write what is known before the work starts; `facts` go into the status.
 
         Raises: UsageError if the name is unsafe; MachineError if it cannot be written.
         """
@@ -84,7 +86,7 @@ class Run:
             raise MachineError(f"cannot create {path}", why=str(error), fix="choose another --out") from error
         write_text(path / "recipe.yaml", recipe_yaml)
         write_json(path / "env.json", environment())
-        write_json(path / "status.json", {"state": "created", "created": time.time(), "parent": parent})
+        write_json(path / "status.json", {"state": "created", "created": time.time(), **facts})
         return cls(path)
 
     # status ---------------------------------------------------------------------------------------------------------
@@ -95,6 +97,8 @@ class Run:
 
     def set_status(self, state: str, **facts: Any) -> None:
         """created | running | done | budget | interrupted | failed | diverged, with facts that explain it."""
+        if not self.writes:
+            return
         write_json(self.path / "status.json", {**self.status, "state": state, "updated": time.time(), **facts})
 
     # one writer -----------------------------------------------------------------------------------------------------
@@ -106,6 +110,8 @@ class Run:
         """
         import fcntl
 
+        if not self.writes:
+            return
         fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,7 +145,7 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop logged lines after `step`: they will be made again by a resumed run."""
         path = self.path / "metrics.jsonl"
-        if path.exists():
+        if self.writes and path.exists():
             write_text(path, "".join(json.dumps(row) + "\n" for row in self.history() if row.get("step", 0) <= step))
 
     def history(self) -> Iterator[dict[str, Any]]:

@@ -64,6 +64,7 @@ def train_stage(
     objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
     *,
+    parallel: Parallel | None,
     freeze: Callable[[Recipe], None],
     fingerprint: Callable[[Recipe], str],
     watch: Callable[[Progress, int, dict[str, Any]], None] = lambda progress, total, row: None,
@@ -74,7 +75,7 @@ def train_stage(
     What is decided before the first step (learning rate, steps from a time budget, forward size) is written into the
     recipe through `freeze`, so that a resumed run decides nothing again.
     """
-    parallel = Parallel()
+    parallel = parallel or Parallel()
     threads = machine.prepare(recipe.train.threads)
     policy = build(recipe, objective, tokenizer)
     trained, total_weights = trained_share(policy)
@@ -113,6 +114,9 @@ def train_stage(
     measured: dict[str, Any] = {}
     if settings.budget_seconds and resume is None and settings.max_steps is None:
         measured = measure(policy, objective, loader, masters, parallel, forward)
+        # every rank must come to the same number of steps
+        mean = parallel.sum({"seconds": torch.tensor(measured["seconds_per_step"])})["seconds"] / parallel.world
+        measured["seconds_per_step"] = float(mean)
         affordable = int(TRAINING_SHARE * settings.budget_seconds / measured["seconds_per_step"])
         say(
             f"measured {measured['seconds_per_step']:.2f} s a step: {affordable} steps fit into the budget, "
@@ -160,7 +164,7 @@ def train_stage(
         resume=resume,
         micro_batch_tokens=forward,
         deadline_seconds=settings.budget_seconds,
-        log=run.log,
+        log=run.log,  # the loop calls it on the first rank only
         watch=lambda progress, row: watch(progress, steps, row),
     )
     chosen = progress.best_step or progress.step

@@ -14,7 +14,7 @@ KEYS = frozenset("id prompt completions label spans answer task tools meta where
 
 class Own(Format):
     """`{"id", "prompt": [message], "completions"?: [{"messages": [...], "score"?, "good"?}],
-    "label"|"spans"|"answer"?, "meta"?}`: what `attune data check --out` writes
+    "label"|"spans"|"answer"?, "meta"?}`: what `attune data check --write` writes
     """
 
     name = "record"
