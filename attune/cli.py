@@ -185,7 +185,7 @@ def train(
         flow.rehearse(recipe, changes, show=show)
         return
     done = flow.train(recipe, changes, out=out, fork=fork, assess=not no_evaluate, show=show)
-    if no_evaluate:
+    if not (done.path / "evaluation" / "results.json").exists():
         print(f"attune evaluate {done.path}")
     else:
         _finish(done, as_json)

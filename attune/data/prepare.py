@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,10 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
     data = recipe.data
     started = time.monotonic()
 
+    notices: list[str] = []
+
     def load(path: str | list[str], task: str) -> Loaded:
-        return load_records(
+        loaded = load_records(
             path,
             format=data.format,
             columns=dict(data.columns),
@@ -107,29 +109,29 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
             max_drop=data.max_drop,
             rejects=rejects,
         )
+        if loaded.task not in (*LABEL_TASKS, "generation", "text"):
+            found = [answer for record in loaded.records if (answer := _best_answer(record)) is not None]
+            if not found:
+                raise DataError(f"this looks like {loaded.task} data without any answer to train on", why=loaded.why)
+            notices.append(f"{loaded.task} data: the better (or good) answer of each of {len(found)} rows is the answer")
+            loaded.task, loaded.records = "generation", found
+        return loaded
 
     loaded = load(data.paths, data.task)
     task = loaded.task
-    if task not in (*LABEL_TASKS, "generation", "text"):
-        task = "generation" if all(len(record.completions) == 1 for record in loaded.records) else task
-    if task not in (*LABEL_TASKS, "generation", "text"):
-        raise DataError(
-            f"this looks like {task} data",
-            why=loaded.why,
-            fix="this version trains on labels, answers and raw text; map them with data.columns",
-        )
-    notices = [loaded.why]
+    notices.insert(0, loaded.why)
     records = loaded.records
     given = {
         name: load(path, task) if path else None
         for name, path in (("test", data.test), ("validation", data.validation))
     }
-    own = {record.meta.get("split") for record in records}
+    # CLINC150 calls its out-of-scope parts oos_train, oos_val and oos_test
+    own = {str(record.meta.get("split")).rsplit("_", 1)[-1] for record in records}
     parts: dict[str, list[Record] | None] = {name: found.records if found else None for name, found in given.items()}
-    if not any(parts.values()) and own and all(str(name) in OWN_SPLITS for name in own) and len(own) > 1:
+    if not any(parts.values()) and all(name in OWN_SPLITS for name in own) and len(own) > 1:
         grouped: dict[str, list[Record]] = {}
         for record in records:
-            grouped.setdefault(OWN_SPLITS[str(record.meta["split"])], []).append(record)
+            grouped.setdefault(OWN_SPLITS[str(record.meta["split"]).rsplit("_", 1)[-1]], []).append(record)
         records, parts = grouped.get("train", []), {name: grouped.get(name) for name in ("test", "validation")}
         notices.append(
             "the file names its own splits: " + ", ".join(f"{name} {len(rows)}" for name, rows in grouped.items())
@@ -166,6 +168,13 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
         if found:
             manifest[f"{name}_counts"] = found.counts
     return Read(task, divided, manifest, notices)
+
+
+def _best_answer(record: Record) -> Record | None:
+    """The record with its best answer alone (completions come best first); None if it has none that is good."""
+    if not record.completions or record.completions[0].good is False:
+        return None
+    return replace(record, completions=record.completions[:1])
 
 
 def labels_of(task: str, train: list[Record], test: list[Record]) -> list[str]:
