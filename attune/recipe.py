@@ -46,9 +46,9 @@ class Model(Section):
     """Whether code from the model's own repository may run here. It needs `revision` as a full 40-digit commit."""
     chat_template: str | None = None
     """A Jinja file that replaces the tokenizer's chat template, for training and for serving."""
-    attention: Literal["auto", "sdpa", "eager", "segments"] = "auto"
-    """How attention is computed: `segments` keeps packed sequences apart without a mask. `auto` takes the fastest that
-    passes a probe."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """How attention is computed. `auto` takes the fastest that passes the probe at load; naming one implies padded
+    rows."""
 
     @model_validator(mode="after")
     def _pinned(self) -> Model:
@@ -185,8 +185,6 @@ class Train(Section):
     model allows."""
     gradient_checkpointing: bool = Field(default=False, strict=True)
     """Whether activations are computed twice to save memory (about a third slower)."""
-    compile: bool = Field(default=False, strict=True)
-    """Whether the model is compiled by torch: slow to start, then faster on a GPU."""
     eval_every: Positive | None = None
     """Steps between evaluations on validation data. null means about four times an epoch."""
     save_every: Positive | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
 
 from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
@@ -171,6 +172,17 @@ def _copied(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+class _Representer(SafeRepresenter):
+    """Unicode's own line breaks are escaped: written bare, they would be read back as folded blanks."""
+
+    def represent_str(self, text: str) -> Any:
+        style = '"' if re.search("[\x85\u2028\u2029\ufeff]", text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+
+
 def dump(recipe: Recipe) -> str:
     """The complete recipe as YAML, every default written out; loading it gives an equal recipe."""
     yaml = YAML(typ="safe", pure=True)
@@ -178,6 +190,7 @@ def dump(recipe: Recipe) -> str:
     yaml.allow_unicode = True
     yaml.width = 10_000
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.Representer = _Representer
     stream = io.StringIO()
     yaml.dump(recipe.model_dump(mode="json"), stream)
     return stream.getvalue()

@@ -183,9 +183,10 @@ class Run:
 
     def load(self):
         """The tuned model, ready to answer: see `attune.load`."""
-        from attune.tuned import load
+        # The one step upwards from the ground, taken only when somebody asks for the model.
+        import importlib
 
-        return load(self.path)
+        return importlib.import_module("attune.tuned").load(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status['state']})"

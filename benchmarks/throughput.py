@@ -8,7 +8,8 @@ contender runs in a process of its own, in turn, round after round. Counted are 
 of whole steps (data, forward, backward, clipping, update, logging) after the first ones. No figure counts unless
 gradients flow and the first step's loss and gradient norm are those of the plain transformers model in float32.
 
-`+ malloc`: the peer with attune's allocator setting. `best`: the fastest setting found, see docs/LOG.md.
+`+ malloc`: the peer with attune's allocator setting. `best`: the fastest setting found, see docs/LOG.md. Tokens per
+CPU second of the contender's own hold up better than the wall clock's where the machine is busy.
 Needs trl, datasets and psutil (`pip install attune[dev]`).
 """
 
@@ -129,6 +130,7 @@ class Clock:
         seconds, busy, mine = (end - start for end, start in zip(self.ended, self.started))
         return {
             "tokens_per_second": self.tokens / seconds,
+            "tokens_per_cpu_second": self.tokens / mine,
             "tokens": self.tokens,
             "seconds": seconds,
             "steps": self.done - self.warmup,
@@ -335,13 +337,14 @@ def start(name: str, options: argparse.Namespace) -> dict[str, Any]:
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown. Ratios are medians of the rounds' own ratios: what one round shares, cancels."""
     peers = [name for name in ("trl", "trl-best", "hf-flat") if name in results]
-    head = ["loop", "tokens/s [min-max]", *(f"x {name}" for name in peers), "peak RSS MiB", "padding"]
+    head = ["loop", "tokens/s [min-max]", *(f"x {name}" for name in peers), "tokens/CPU s", "peak RSS MiB", "padding"]
     head += ["foreign cores", "loss / plain", "gradient norm / plain"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, rounds in results.items():
         speeds = [row["tokens_per_second"] for row in rounds]
         cells = [CONTENDERS[name], f"{statistics.median(speeds):.0f} [{min(speeds):.0f}-{max(speeds):.0f}]"]
         cells += [f"{ratio(results, name, peer):.2f}" for peer in peers]
+        cells.append(f"{statistics.median(row['tokens_per_cpu_second'] for row in rounds):.0f}")
         cells.append(f"{statistics.median(row['peak_rss_mib'] for row in rounds):.0f}")
         cells.append(f"{rounds[0]['padding']:.0%}")
         cells.append(" ".join(f"{row['foreign_cores']:.2f}" for row in rounds))

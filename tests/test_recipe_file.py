@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from attune import plugins
@@ -314,6 +314,7 @@ TEXT = st.text(min_size=1, max_size=40).filter(lambda text: not any(0xD800 <= or
 
 
 @settings(max_examples=60, deadline=None)
+@example(instruction="a\u2028b", columns={"x\x85": "\ufeffy"}, rate=1e-12, path=["\x85", "\u2029"])
 @given(
     instruction=TEXT,
     columns=st.dictionaries(TEXT, TEXT, max_size=3),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,17 @@ from attune.data.examples import Example
 from attune.errors import RecipeError
 
 __all__ = ["Batch", "Segments", "collate", "Loader", "Store", "micro_batches"]
+
+
+class Rows(NamedTuple):
+    """How a stream of [T * heads] rows is rearranged into groups of [heads, n, L] rows, and back."""
+
+    there: Tensor
+    """[heads * sum n * L] stream row of each group row."""
+    back: Tensor
+    """[T * heads] group row of each stream row."""
+    padding: Tensor | None
+    """Group rows that are padding; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,30 @@ class Segments:
     groups: list[tuple[Tensor | None, int, int]]
     inverse: Tensor | None
     bounds: list[int]
+    _rows: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
+
+    def rows(self, heads: int, device: torch.device) -> Rows:
+        """The rearrangement for attention, heads included; made for the first layer and kept for the others."""
+        if heads not in self._rows:
+            self._rows[heads] = self._rows_of(heads, device)
+        return self._rows[heads]
+
+    def _rows_of(self, heads: int, device: torch.device) -> Rows:
+        there, place = [], []
+        start = 0
+        head = torch.arange(heads, device=device)
+        for index, n, width in self.groups:
+            size = n * width
+            places = torch.arange(size, device=device)
+            tokens = places if index is None else index
+            there.append((tokens * heads + head[:, None]).flatten())
+            place.append(start * heads + places[:, None] + head * size)
+            start += size
+        forth, back = torch.cat(there), torch.cat(place)
+        back = (back if self.inverse is None else back.index_select(0, self.inverse)).flatten()
+        is_padding = torch.ones_like(forth, dtype=torch.bool).index_fill_(0, back, False)
+        padding = is_padding.nonzero()[:, 0]
+        return Rows(forth, back, padding if len(padding) else None)
 
     @classmethod
     def of(cls, lengths: Sequence[int], *, waste: float = 0.15) -> Segments:

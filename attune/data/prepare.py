@@ -113,7 +113,8 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
             found = [answer for record in loaded.records if (answer := _best_answer(record)) is not None]
             if not found:
                 raise DataError(f"this looks like {loaded.task} data without any answer to train on", why=loaded.why)
-            notices.append(f"{loaded.task} data: the better (or good) answer of each of {len(found)} rows is the answer")
+            rows = len(found)
+            notices.append(f"{loaded.task} data: the better (or good) answer of each of {rows} rows is the answer")
             loaded.task, loaded.records = "generation", found
         return loaded
 
@@ -249,7 +250,9 @@ def render(
     for name, records in usable.items():
         if records:
             stores[name] = objective.store(records, renderer)
-    checked = preflight(stores["train"], renderer, usable["train"], objective=objective)
+    checked = preflight(
+        stores["train"], renderer, usable["train"], objective=objective, truncation_limit=recipe.data.max_truncated
+    )
     manifest = {**found.manifest, "labels": labels, "unfit": dict(unfit), "preflight": checked.facts}
     longest = max(int(store.lengths.max()) for store in stores.values())
     prepared = Prepared(

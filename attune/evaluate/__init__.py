@@ -1,0 +1,15 @@
+"""The evaluation room. The package can be called too: `attune.evaluate(...)` is `flow.evaluate`, imported or not."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from attune.flow import evaluate
+
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -78,19 +78,46 @@ def segment_attention(
         raise ValueError("packed attention is for causal models")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     repeats = query.shape[1] // key.shape[1]
-    outputs = []
-    for index, n, width in segments.groups:
-        q, k, v = (
-            (part if index is None else part.index_select(2, index))[0].unflatten(1, (n, width))
-            for part in (query, key, value)
-        )  # [H, n, L, D]
-        if repeats > 1:
-            k, v = k.repeat_interleave(repeats, 0), v.repeat_interleave(repeats, 0)
-        outputs.append(_attend(q, k, v, scaling, dropout, sliding_window, softcap).permute(1, 2, 0, 3).flatten(0, 1))
-    joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]  # [sum n * L, H, D]
-    if segments.inverse is not None:
-        joined = joined.index_select(0, segments.inverse)
-    return joined[None], None
+    groups = [(n, width) for _, n, width in segments.groups]
+    q, k, v = (
+        [part.unflatten(0, (-1, n, width)) for part, (n, width) in zip(parts, groups)]
+        for parts in (_gathered(stream[0], segments) for stream in (query, key, value))
+    )  # of every group [H, n, L, D]
+    if repeats > 1:
+        k, v = ([part.repeat_interleave(repeats, 0) for part in parts] for parts in (k, v))
+    outputs = [_attend(*of_group, scaling, dropout, sliding_window, softcap) for of_group in zip(q, k, v)]
+    joined = torch.cat([part.flatten(0, 2) for part in outputs])
+    rows = segments.rows(query.shape[1], query.device)
+    return _Rearranged.apply(joined, rows.back, rows.there, rows.padding).unflatten(0, (1, -1, query.shape[1])), None
+
+
+def _gathered(stream: Tensor, segments: Segments) -> tuple[Tensor, ...]:
+    """Shapes: stream [H, T, D]; of each group [H * n * L, D], contiguous, heads outermost."""
+    heads = stream.shape[0]
+    rows = segments.rows(heads, stream.device)
+    # Projections leave the heads of a token side by side, so this flattening copies nothing.
+    flat = stream.transpose(0, 1).flatten(0, 1)
+    # Padding repeats a last token behind it: causality hides it, and its own output is dropped. No gradient enters it.
+    gathered = _Rearranged.apply(flat, rows.there, rows.back, None)
+    return gathered.split([heads * n * width for _, n, width in segments.groups])
+
+
+class _Rearranged(torch.autograd.Function):
+    """Rows in another order, whose gradient is a gather too: autograd's own would fill zeros and add into them.
+
+    Shapes: x [N, D], order [N'], way_back [N], gradients of the rows `dropped` are zero; returns [N', D].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, way_back: Tensor, dropped: Tensor | None) -> Tensor:
+        ctx.save_for_backward(way_back, dropped)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        way_back, dropped = ctx.saved_tensors
+        gradient = gradient.index_select(0, way_back)
+        return gradient if dropped is None else gradient.index_fill_(0, dropped, 0), None, None, None
 
 
 def _attend(
@@ -105,15 +132,16 @@ def _attend(
             q, k, v, dropout_p=dropout, is_causal=True, scale=scaling
         )
         return out.transpose(0, 1)
-    scores = torch.matmul(q * scaling, k.transpose(2, 3))
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    hidden = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+    hidden = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     if windowed:
-        hidden |= torch.ones_like(hidden).tril(-window)  # type: ignore[operator]
-    scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-    wide = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    weights = torch.softmax(scores, dim=-1, dtype=wide).to(q.dtype)
+        hidden += torch.full_like(hidden, -torch.inf).tril_(-window)  # type: ignore[operator]
+    shape = q.shape
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))
+    if softcap is None:  # one call instead of scale, multiply and mask
+        scores = torch.baddbmm(hidden.expand(len(q), -1, -1), q, k.transpose(1, 2), alpha=scaling)
+    else:
+        scores = torch.tanh(torch.bmm(q * scaling, k.transpose(1, 2)) / softcap) * softcap + hidden
+    weights = torch.softmax(scores, dim=-1)  # in float32 inside, whatever the type
     if dropout:
         weights = torch.nn.functional.dropout(weights, dropout)
-    return torch.matmul(weights, v)
+    return torch.bmm(weights, v).view(shape)

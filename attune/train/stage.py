@@ -19,6 +19,7 @@ from attune.model.parallel import Parallel
 from attune.train import checkpoint
 from attune.train.loop import Progress, fit, train_step
 from attune.train.optim import Masters
+from attune.train.trackers import track
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -164,7 +165,7 @@ def train_stage(
         resume=resume,
         micro_batch_tokens=forward,
         deadline_seconds=settings.budget_seconds,
-        log=run.log,  # the loop calls it on the first rank only
+        log=track(recipe, run),
         watch=lambda progress, row: watch(progress, steps, row),
     )
     chosen = progress.best_step or progress.step

@@ -1,0 +1,95 @@
+"""Writes the generated pages, docs/recipe.md and docs/reference.md, from the recipe's and the plugins' docstrings.
+
+    python docs/make.py            # or `make docs`
+
+`tests/test_docs.py` fails while a page is not what this makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from attune import plugins
+from attune.recipe import Recipe
+from attune.recipe_help import explain
+
+HERE = Path(__file__).parent
+NOTE = "Made by `make docs` from the docstrings; do not edit.\n"
+KINDS = {
+    "format": (
+        "Formats",
+        "How rows of data may be written. `data.format: auto` recognises them; `data.format: NAME` says so.",
+    ),
+    "objective": ("Objectives", "What is minimised: `objective: NAME` or `objective: {name: NAME, ...options}`."),
+    "adapter": ("Adapters", "Which weights train: `adapter: NAME` or `adapter: {type: NAME, ...options}`."),
+    "baseline": ("Baselines", "What the tuned model is compared with on the same rows: `evaluate.baselines`."),
+    "metric": ("Metrics", "What is measured, each with its 95 % interval: `evaluate.metrics`, `evaluate.primary`."),
+}
+
+
+def sections(model: type = Recipe, at: str = "") -> Iterator[str]:
+    """The recipe's sections by dotted key, outermost first; plugin sections are left to reference.md."""
+    for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+        inner = next((arm for arm in _arms(field.annotation) if hasattr(arm, "model_fields")), None)
+        if inner is not None:
+            yield at + name
+            if not hasattr(inner, "kind"):
+                yield from sections(inner, f"{at}{name}.")
+
+
+def _arms(annotation: object) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _arms(inner)
+
+
+def recipe_page() -> str:
+    """Every key of a recipe, as `attune explain` tells it."""
+    parts = ["# The recipe\n", NOTE, "The same on the command line: `attune explain`, `attune explain train`.\n"]
+    for key in ["", *sections()]:
+        title, *lines = explain(key).splitlines()
+        parts.append(f"## {key or 'Top level'}\n\n{title.removeprefix(f'{key}: ')}\n")
+        parts.append("\n".join(_item(line) for line in lines) + "\n")
+    return "\n".join(parts)
+
+
+def _item(line: str) -> str:
+    found = re.fullmatch(r"  (\w+)( \(.*?\))?: (.*)", line)
+    return f"- `{found[1]}`{found[2] or ''}: {found[3]}" if found else f"\n{line.strip()}"
+
+
+def reference_page() -> str:
+    """One entry for every plugin: its docstring, its tasks and its options."""
+    parts = ["# Reference\n", NOTE, "Contents: " + ", ".join(f"[{t}](#{t.lower()})" for t, _ in KINDS.values()) + "\n"]
+    trained = {task for plugin in plugins.find("objective").values() for task in plugin.tasks}  # type: ignore[attr-defined]
+    for kind, (title, about) in KINDS.items():
+        parts.append(f"## {title}\n\n{about}\n")
+        for name, plugin in plugins.find(kind).items():
+            parts.append(f"### {name}\n\n{inspect.cleandoc(plugin.__doc__ or '')}\n")
+            facts = []
+            if tasks := getattr(plugin, "tasks", None) or ((plugin.task,) if hasattr(plugin, "task") else None):
+                untrained = [] if kind != "format" else [task for task in tasks if task not in trained]
+                note = "; trained as generation, on the better or good answer" if untrained else ""
+                facts.append(f"- for: {', '.join(tasks)}{note}")
+            if isinstance(better := getattr(plugin, "higher_is_better", None), bool):
+                facts.append(f"- {'higher' if better else 'lower'} is better")
+            if facts:
+                parts.append("\n".join(facts) + "\n")
+            if kind in ("objective", "adapter"):
+                options = explain(f"{kind}.{name}").splitlines()[1:]
+                parts.append("\n".join(_item(line) for line in options).strip() + "\n")
+    return "\n".join(parts)
+
+
+def pages() -> dict[Path, str]:
+    return {HERE / "recipe.md": recipe_page(), HERE / "reference.md": reference_page()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
