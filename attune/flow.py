@@ -328,14 +328,14 @@ def _objective(recipe: Recipe, labels: list[str], task: str) -> Objective:
 
 def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report."""
-    from attune.model.load import load_tokenizer
-
     show = show or Show()
     run = run if isinstance(run, Run) else Run(run)
     if not (run.model_dir / "manifest.json").exists():
         raise UsageError(
             f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"
         )
+    from attune.model.load import load_tokenizer
+
     recipe = Recipe.load(run.path / "recipe.yaml")
     tokenizer = load_tokenizer(recipe.model)
     run.lock()
