@@ -27,7 +27,7 @@ class Classify(Objective):
     Shapes: scores.out [M, C] with one scored position a sequence; batch.target [M] class ids, [M, C] 0/1, or [M].
     Units: nats per record; nats per record and class (multi-label); squared label units (regression).
     Source: transformers' `ForSequenceClassificationLoss`, all three problem types.
-    Checked: equal to transformers' sequence classification, tests/objectives/test_labels.py.
+    Checked: equal to transformers' sequence classification, tests/objectives/test_oracles.py.
     """
 
     name = "classify"

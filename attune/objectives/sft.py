@@ -24,7 +24,7 @@ class Sft(Objective):
     Shapes: scores.logp [M]; batch.weight [M].
     Units: nats per supervised token of the whole step.
     Source: Ouyang et al. 2022 (arXiv:2203.02155), the supervised stage.
-    Checked: equal to TRL's SFTTrainer on the same rows, tests/objectives/test_sft.py.
+    Checked: equal to TRL's SFTTrainer on the same rows, tests/objectives/test_oracles.py.
     """
 
     name = "sft"

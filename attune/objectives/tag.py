@@ -24,7 +24,7 @@ class Tag(Objective):
     Shapes: scores.out [M, C]; batch.target [M] tag ids.
     Units: nats per word of the whole step.
     Source: Devlin et al. 2019 (arXiv:1810.04805), section 5.3.
-    Checked: equal to transformers' token classification, tests/objectives/test_labels.py.
+    Checked: equal to transformers' token classification, tests/objectives/test_oracles.py.
     """
 
     name = "tag"

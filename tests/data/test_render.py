@@ -685,7 +685,10 @@ def test_pretraining_scores_every_token_but_each_documents_first_once():
     ("source", "reason"),
     [
         ("{{ 'a' * 10**9 }}", "memory"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "2 s"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "2 s|within 10 s",
+        ),  # CPU time, or on a busy machine the clock
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "depth"),
         ("{{ 7 ** 99999999 }}", "power"),
         ("{% for a in range(99999) %}{{ 'a' * 1000 }}{% endfor %}", "characters"),
@@ -694,9 +697,9 @@ def test_pretraining_scores_every_token_but_each_documents_first_once():
     ],
 )
 def test_bad_templates_are_stopped_and_named(source, reason):
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match=reason) as error:
         render(source, [{"messages": []}], name="chat template of X")
-    assert reason in str(error.value) and "chat template of X" in str(error.value)
+    assert "chat template of X" in str(error.value)
 
 
 @pytest.mark.parametrize(

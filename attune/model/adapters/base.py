@@ -17,8 +17,6 @@ class Adapter(ABC):
     """Decides which parameters train. `attach` may wrap the model (PEFT) or only set `requires_grad`."""
 
     name: ClassVar[str]
-    learning_rate: ClassVar[float] = 2e-4
-    """Used where the recipe gives none."""
 
     class Config(Options):
         """No options."""

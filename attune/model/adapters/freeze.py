@@ -24,7 +24,6 @@ class Freeze(Adapter):
     """Some weights stay as they are, the rest trains: the lowest layers, the embeddings, or names by pattern."""
 
     name = "freeze"
-    learning_rate = 5e-5
 
     class Config(Options):
         layers: int = pydantic.Field(0, ge=0)

@@ -16,7 +16,6 @@ class Full(Adapter):
     """Every weight trains. The most capacity and the most memory; the usual choice for small models."""
 
     name = "full"
-    learning_rate = 5e-5
 
     def attach(self, model: nn.Module, *, head: str) -> nn.Module:
         for parameter in model.parameters():

@@ -23,7 +23,6 @@ class Lora(Adapter):
     """
 
     name = "lora"
-    learning_rate = 2e-4
 
     class Config(Options):
         r: int = pydantic.Field(16, ge=1, le=1024)
