@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Terminal", "out", "err"]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+def _width(stream: TextIO) -> int | None:
+    """Wide enough for the comparison table where no terminal sets a width; COLUMNS decides where it is set."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else 110
+
+
+out = Console(highlight=False, soft_wrap=True, width=_width(sys.stdout))
+err = Console(stderr=True, highlight=False, soft_wrap=True, width=_width(sys.stderr))
 
 EVERY_SECONDS = 30
 EVERY_SHARE = 0.1

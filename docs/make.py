@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attune import plugins
 from attune.recipe import Recipe
-from attune.recipe_help import explain
+from attune.recipe.help import explain
 
 HERE = Path(__file__).parent
 NOTE = "Made by `make docs` from the docstrings; do not edit.\n"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from attune import plugins
 from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
-from attune.recipe_file import dump, explain, fingerprint, json_schema, load
-from attune.recipe_help import CHOICES, keys
-from attune.recipe_names import ALIASES
+from attune.recipe.file import dump, explain, fingerprint, json_schema, load
+from attune.recipe.help import CHOICES, keys
+from attune.recipe.names import ALIASES
 
 LEAST = "data: {path: a.csv}\n"
 

@@ -16,10 +16,10 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
-from attune.recipe_errors import explained
-from attune.recipe_help import CHOICES, explain, json_schema
-from attune.recipe_names import translate
-from attune.recipe_yaml import Key, Layer, Reader, compose, read
+from attune.recipe.errors import explained
+from attune.recipe.help import CHOICES, explain, json_schema
+from attune.recipe.names import translate
+from attune.recipe.yaml import Key, Layer, Reader, compose, read
 
 __all__ = ["load", "dump", "fingerprint", "explain", "json_schema"]
 

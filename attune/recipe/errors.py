@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from attune.errors import RecipeError
 from attune.plugins import nearest
-from attune.recipe_help import CHOICES, hint, misplaced, type_words
-from attune.recipe_yaml import Key, Layer, shown
+from attune.recipe.help import CHOICES, hint, misplaced, type_words
+from attune.recipe.yaml import Key, Layer, shown
 
 __all__ = ["explained"]
 

@@ -16,7 +16,7 @@ from attune import plugins
 from attune.errors import UsageError
 from attune.plugins import nearest
 from attune.recipe import Recipe
-from attune.recipe_base import PluginChoice
+from attune.recipe.base import PluginChoice
 
 __all__ = ["CHOICES", "explain", "json_schema", "hint", "misplaced", "type_words", "keys"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attune.errors import RecipeError
-from attune.recipe_yaml import Key, Layer, shown
+from attune.recipe.yaml import Key, Layer, shown
 
 __all__ = ["ALIASES", "translate"]
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from attune import plugins
 from attune.errors import RecipeError
 from attune.recipe import EarlyStopping, Recipe
-from attune.recipe_help import CHOICES, keys
+from attune.recipe.help import CHOICES, keys
 
 LEAST = {"data": {"path": "claims.csv"}}
 
@@ -163,7 +163,7 @@ def test_keys_are_unique_and_known():
     assert {"train.learning_rate", "adapter.r", "adapter.type", "objective.name", "data.split.test"} <= set(found)
 
 
-@pytest.mark.parametrize("module", ["attune.recipe", "attune.recipe_file"])
+@pytest.mark.parametrize("module", ["attune.recipe", "attune.recipe.file"])
 def test_no_heavy_imports(module):
     code = f"import sys, {module}; {module}.Recipe.load({LEAST!r}); heavy = {{'torch', 'numpy', 'transformers'}}"
     code += "; print(sorted(heavy & set(sys.modules)))"

@@ -1,7 +1,7 @@
 """The schema of recipe.yaml: what may be asked for, what it means, and what happens where nothing is said.
 
 A recipe is frozen once loaded. The docstring under a field is its help on the command line, its entry in the docs and
-the hint of its errors. Reading, merging and explaining stand in `recipe_file`, which loads only when it is needed.
+the hint of its errors. Reading, merging and explaining stand in `recipe.file`, which loads only when it is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from attune.recipe_base import Number, OffIsNull, PluginChoice, Positive, Section, Share, Whole, known, seconds
+from attune.recipe.base import Number, OffIsNull, PluginChoice, Positive, Section, Share, Whole, known, seconds
 
 __all__ = ["Recipe", "Model", "Adapter", "Data", "Split", "Objective", "Train", "EarlyStopping", "Evaluate"]
 
@@ -288,14 +288,14 @@ class Recipe(Section):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
-        """The recipe of a file (or mapping) with overrides `a.b=c` on top; see `recipe_file.load`."""
-        from attune.recipe_file import load
+        """The recipe of a file (or mapping) with overrides `a.b=c` on top; see `recipe.file.load`."""
+        from attune.recipe.file import load
 
         return load(source, overrides)
 
     def replace(self, values: Mapping[str, Any]) -> Recipe:
         """A checked copy with other values by dotted key, `{"train.learning_rate": 2e-4}`; notices and places stay."""
-        from attune.recipe_file import load
+        from attune.recipe.file import load
 
         changed = load(self.model_dump(mode="json"), values)
         changed._notices = self._notices
@@ -304,7 +304,7 @@ class Recipe(Section):
 
     def dump(self) -> str:
         """The complete recipe as YAML; `Recipe.load` of it gives an equal recipe."""
-        from attune.recipe_file import dump
+        from attune.recipe.file import dump
 
         return dump(self)
 
@@ -329,8 +329,8 @@ class Recipe(Section):
         return "-".join([stem, *([] if self.objective.name == "auto" else [self.objective.name]), self.adapter.name])
 
     def fingerprint(self) -> str:
-        """SHA-256 over all that changes the result; see `recipe_file.fingerprint`."""
-        from attune.recipe_file import fingerprint
+        """SHA-256 over all that changes the result; see `recipe.file.fingerprint`."""
+        from attune.recipe.file import fingerprint
 
         return fingerprint(self)
 

@@ -1,0 +1,125 @@
+"""`attune data`: look at data before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["app", "Json", "Set"]
+
+app = typer.Typer(no_args_is_help=True, help="Look at data before training: check, show, split.")
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Columns = Annotated[list[str] | None, typer.Option("--column", help="Ours=yours: --column text=note. May be repeated.")]
+Target = Annotated[str | None, typer.Option("--target", help="The column to predict.")]
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str]:
+    from attune.errors import UsageError
+
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise UsageError(f"--column {pair} is not ours=yours", fix="--column text=note")
+    return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+@app.command("check")
+def data_check(
+    path: Annotated[list[str], typer.Argument(help="Files or folders.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Option("--write", help="Write the normalised records here, as JSON lines.")
+    ] = None,
+    column: Columns = None,
+    target: Target = None,
+    format: Annotated[str, typer.Option(help="How the files are written.")] = "auto",
+    on_bad_row: Annotated[str, typer.Option(help="error | skip")] = "error",
+    max_drop: Annotated[float, typer.Option(help="Share of rows without label or answer that may be left out.")] = 0.05,
+    rejects: Annotated[Path | None, typer.Option(help="Where rows that were left out are written.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every row strictly, in bounded memory, and say what was found; bad rows are named by file:line:column."""
+    from dataclasses import asdict
+
+    from attune.data.sources import check
+
+    report = check(
+        path,
+        to,
+        format=format,
+        columns=_columns(column),
+        target=target,
+        on_bad_row=on_bad_row,
+        max_drop=max_drop,
+        rejects=rejects,
+    )
+    if as_json:
+        print(json.dumps(asdict(report), ensure_ascii=False, default=str))
+        return
+    print(report.why)
+    for key, value in report.counts.items():
+        print(f"{key}: {value}")
+    for source in report.sources:
+        print(
+            f"{source.path}: {source.rows} rows, {source.bytes:,} bytes"
+            + (f", {source.licence}" if source.licence else "")
+        )
+
+
+@app.command("show")
+def data_show(
+    path: Annotated[str, typer.Argument(help="A data file, or a recipe (.yaml).", show_default=False)],
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="How many examples.")] = 3,
+    column: Columns = None,
+    target: Target = None,
+    set_: Set = None,
+) -> None:
+    """Examples as the model will see them, with the supervised part marked."""
+    from attune import flow
+
+    source: Any = (
+        path
+        if path.endswith((".yaml", ".yml"))
+        else {"data": {"path": path, "target": target, "columns": _columns(column)}}
+    )
+    print(flow.rehearse(source, set_ or [], n=n))
+
+
+@app.command("split")
+def data_split(
+    path: Annotated[str, typer.Argument(help="A data file.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, validation.jsonl and test.jsonl.")] = Path(
+        "split"
+    ),
+    validation: Annotated[float, typer.Option(help="Share of rows.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of rows.")] = 0.2,
+    group: Annotated[str | None, typer.Option(help="A column whose equal values stay together.")] = None,
+    column: Columns = None,
+    target: Target = None,
+    seed: Annotated[int, typer.Option(help="Where the hash starts.")] = 0,
+) -> None:
+    """Divide a file so that no duplicate, near duplicate or group stands in two parts. A ledger keeps it so."""
+    from attune.data.sources import load_records
+    from attune.data.split import split
+    from attune.runs import write_text
+
+    loaded = load_records(path, columns=_columns(column), target=target)
+    out.mkdir(parents=True, exist_ok=True)
+    made = split(
+        loaded.records,
+        validation=validation,
+        test=test,
+        stratify=loaded.task in ("classification", "multilabel"),
+        group=group,
+        seed=seed,
+        ledger=out / "ledger.jsonl",
+    )
+    for name in ("train", "validation", "test"):
+        rows = getattr(made, name)
+        write_text(out / f"{name}.jsonl", "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in rows))
+    print(made.statement["summary"])
