@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from attune import __version__
+from attune import __version__, stopping
 from attune.cli_data import Json, Set
 from attune.cli_data import app as data_app
-from attune.errors import AttuneError
+from attune.errors import AttuneError, Interrupted
 
 __all__ = ["app", "main"]
 
@@ -46,20 +46,19 @@ def main() -> None:
     except AttuneError as error:
         if debug:
             raise
+        if stopping.received and not isinstance(error, Interrupted):
+            _stopped()
         print(f"attune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code != 130:  # what typer makes of an interrupt
             raise
-        name = "SIGTERM" if _terminated else "Ctrl-C"
-        print(
-            f"attune: stopped by {name}\n  fix: the same command goes on with a run that is not finished",
-            file=sys.stderr,
-        )
-        sys.exit(143 if _terminated else 130)
+        _stopped()
     except Exception as error:
         if debug:
             raise
+        if stopping.received:
+            _stopped()
         print(
             f"attune: internal error: {type(error).__name__}: {error}\n"
             "  fix: this is a bug; run again with --debug and report what it prints",
@@ -68,21 +67,13 @@ def main() -> None:
         sys.exit(1)
 
 
-_terminated: list[int] = []
-
-
-def _stoppable() -> None:
-    """From here SIGTERM ends the work in order, as Ctrl-C does: files are closed, the run says `interrupted`.
-
-    While steps are made, the training loop takes both signals itself and saves a checkpoint first.
-    """
-    import signal
-
-    def stop(signum: int, frame: Any) -> None:
-        _terminated.append(signum)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+def _stopped() -> None:
+    """Say what ended the work, and end."""
+    name = "SIGTERM" if stopping.received else "Ctrl-C"
+    print(
+        f"attune: stopped by {name}\n  fix: the same command goes on with a run that is not finished", file=sys.stderr
+    )
+    sys.exit(143 if stopping.received else 130)
 
 
 def _version(value: bool) -> None:
@@ -142,7 +133,7 @@ def run(
     from attune import flow
     from attune.terminal import Terminal
 
-    _stoppable()
+    stopping.stop_in_order()
     done = flow.run(
         data,
         goal=goal,
@@ -176,7 +167,7 @@ def train(
     from attune.terminal import Terminal
 
     changes = [*(overrides or []), *(set_ or [])]
-    _stoppable()
+    stopping.stop_in_order()
     show = Terminal(quiet=quiet)
     if dry_run:
         flow.rehearse(recipe, changes, show=show)
@@ -194,7 +185,7 @@ def evaluate(run: RunDir, as_json: Json = False, quiet: Quiet = False) -> None:
     from attune import flow
     from attune.terminal import Terminal
 
-    _stoppable()
+    stopping.stop_in_order()
     _finish(flow.evaluate(run, show=Terminal(quiet=quiet)), as_json)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attune import plugins
+from attune import plugins, stopping
 from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
 from attune.recipe import Recipe
 from attune.runs import Run, write_json, write_text
@@ -120,10 +120,14 @@ def train(
         error.fix = "run the same command again: it goes on from there"
         raise
     except AttuneError as error:
-        run.set_status("diverged" if error.exit_code == 6 else "failed", why=error.what)
+        state = "interrupted" if stopping.received else "diverged" if error.exit_code == 6 else "failed"
+        run.set_status(state, why=error.what)
         raise
-    except KeyboardInterrupt:
-        run.set_status("interrupted", why="stopped outside training steps")
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or stopping.received:
+            run.set_status("interrupted", why="stopped outside training steps")
+        else:
+            run.set_status("failed", why=f"internal error: {type(error).__name__}: {error}")
         raise
     finally:
         run.unlock()
