@@ -71,8 +71,6 @@ def choose(
         "budget": budget,
         "early_stopping": {"patience": 5},
     }
-    if goal:
-        given["data"]["instruction"] = goal if not label_task else None
     if label_task:
         given["data"]["truncate"] = "window"
         reasons.append("truncate: window, so that long texts are read whole and answered by the mean of their parts")

@@ -119,7 +119,9 @@ def _finish(run: Any, as_json: bool) -> None:
 @app.command()
 def run(
     data: Annotated[str, typer.Argument(help="A data file or folder.", show_default=False)],
-    goal: Annotated[str | None, typer.Option(help="What the model is for, in your words.")] = None,
+    goal: Annotated[
+        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Time for everything, such as 10m or 2h.")] = None,
     test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
     validation: Annotated[str | None, typer.Option(help="A file of validation rows.")] = None,
@@ -337,7 +339,9 @@ def explain(
 def init(
     data: Annotated[str, typer.Argument(help="A data file or folder.", show_default=False)],
     file: Annotated[Path, typer.Option("--recipe", help="Where to write it.")] = Path("recipe.yaml"),
-    goal: Annotated[str | None, typer.Option(help="What the model is for, in your words.")] = None,
+    goal: Annotated[
+        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
     test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
     set_: Set = None,

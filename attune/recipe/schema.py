@@ -36,7 +36,7 @@ class Model(Section):
     base: str = Field(default="starter", min_length=1)
     """The model to start from: `starter` (bundled), `minilm` (extra `offline`), a local folder, or a hub id."""
     revision: str | None = None
-    """Branch, tag or commit of a hub model. null means its main branch, and the commit found is written to the run."""
+    """Branch, tag or commit of a hub model. null means its main branch."""
     from_config: str | None = None
     """Build the model with random weights from this config.json instead of loading the base's weights (pre-training
     from nothing). `cpu` and `gpu` name the starter's own presets; the tokenizer still comes from `base`."""
@@ -112,9 +112,9 @@ class Data(Section):
     on_bad_row: Literal["error", "skip"] = "error"
     """What an unreadable row does: stop with its line and column, or be left out, counted and written to a file."""
     max_drop: Share = 0.05
-    """Share of rows that may be left out as unreadable before it is an error, with `on_bad_row: skip`."""
+    """Share of rows that may be left out because they lack a label or an answer before it is an error."""
     instruction: str | None = None
-    """What a prompted model is asked to do: the system prompt, and the question for label tasks. null is made from the
+    """What the prompted base is asked to do in label tasks (the zero-shot and few-shot baselines). null is made from the
     task and its labels."""
 
     @field_validator("path")
@@ -179,7 +179,8 @@ class Train(Section):
     batch_tokens: Positive | None = None
     """Tokens per optimiser step, in place of `batch_size`."""
     micro_batch_tokens: Positive | None = None
-    """Tokens of the largest forward pass. null is measured. It changes memory and speed, not what is learned."""
+    """Tokens of the largest forward pass. null is 4,096 on a CPU and 16,384 on a GPU, halved whenever memory
+    runs out. It changes memory and speed, not what is learned."""
     layout: Literal["auto", "packed", "padded"] = "auto"
     """How examples share a forward pass: end to end without padding, or one a row. `auto` takes the faster that this
     model allows."""
