@@ -114,7 +114,7 @@ class Data(Section):
     max_drop: Share = 0.05
     """Share of rows that may be left out because they lack a label or an answer before it is an error."""
     instruction: str | None = None
-    """What the prompted base is asked to do in label tasks (the zero-shot and few-shot baselines). null is made from the
+    """What the prompted base is asked to do in label tasks (zero-shot and few-shot baselines). null is made from the
     task and its labels."""
 
     @field_validator("path")
