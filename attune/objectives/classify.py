@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
@@ -39,6 +39,8 @@ class Classify(Objective):
         label_smoothing: float = pydantic.Field(0.0, ge=0, lt=1)
         """Share of the target spread evenly over all classes: 0 trusts the labels, 0.1 doubts them a little; only where
         a record has one class."""
+        head_init: Literal["probe", "random"] = "probe"
+        """How the head starts: `probe` as a linear model fitted on the untrained base's features, `random` as drawn."""
 
     def accepts(self, record: Record) -> str | None:
         if record.label is None:

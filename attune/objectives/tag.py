@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from attune.objectives.base import Objective
+from attune.plugins import Options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,10 @@ class Tag(Objective):
     tasks = ("tagging",)
     head = "token"
     scored = "here"
+
+    class Config(Options):
+        head_init: Literal["probe", "random"] = "probe"
+        """How the head starts: `probe` as a linear model fitted on the untrained base's features, `random` as drawn."""
 
     def accepts(self, record: Record) -> str | None:
         if record.label is None:

@@ -17,6 +17,7 @@ from attune.model.build import build, trained_share
 from attune.model.load import torch_dtype
 from attune.model.parallel import Parallel
 from attune.train import checkpoint
+from attune.train.head_start import start_head
 from attune.train.loop import Progress, fit, train_step
 from attune.train.optim import Masters
 from attune.train.trackers import track
@@ -94,7 +95,6 @@ def train_stage(
         )
     for note in policy.notes:
         say(note)
-    masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
     pad_id = tokenizer.pad_token_id or 0
     loader = Loader(
         prepared.stores["train"],
@@ -108,10 +108,13 @@ def train_stage(
         world=parallel.world,
     )
     forward = settings.micro_batch_tokens or DEFAULT_MICRO_BATCH[parallel.device.type]
-    steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))
     resume, damaged = checkpoint.latest(run.path / "checkpoints")
     for line in damaged:
         say(line)
+    if resume is None and getattr(objective.options, "head_init", "random") == "probe":
+        say(start_head(policy, objective, loader, batch_tokens=forward))
+    masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
+    steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))
     measured: dict[str, Any] = {}
     if settings.budget_seconds and resume is None and settings.max_steps is None:
         measured = measure(policy, objective, loader, masters, parallel, forward)
