@@ -16,6 +16,7 @@ _PUBLIC = {
     "Recipe": "attune.recipe",
     "Run": "attune.runs",
     "run": "attune.flow",
+    "prepare": "attune.flow",
     "train": "attune.flow",
     "evaluate": "attune.flow",
     "load": "attune.tuned",

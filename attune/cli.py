@@ -200,19 +200,21 @@ def chat(
     """Talk to a run's model; a classifier or tagger labels each line. Reads plain lines when there is no terminal."""
     from attune.generate.chat import chat as talk
     from attune.generate.chat import classify_loop
+    from attune.records import Message
     from attune.tuned import load
 
     tuned = load(run)
     if tuned.writes:
-        talk(tuned.engine, tuned.renderer.prompt_ids, max_new_tokens=max_new_tokens, temperature=temperature)
+        talk(tuned.engine, tuned.prompt_ids, max_new_tokens=max_new_tokens, temperature=temperature)
     elif tuned.task in ("classification", "multilabel"):
         classify_loop(lambda text: tuned.predict([text]).scores[0], tuned.labels)  # type: ignore[index]
     else:
         for line in sys.stdin:
             if line.strip():
-                answer = tuned.predict([line.strip()]).outputs[0]
+                text = tuned.prepared([Message("user", line.strip())]).text
+                answer = tuned.predict([text]).outputs[0]
                 shown = (
-                    [[line.strip()[span.start : span.end], span.label] for span in answer]
+                    [[text[span.start : span.end], span.label] for span in answer]
                     if tuned.task == "tagging"
                     else answer
                 )

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from attune.cli_label import data_label
+
 __all__ = ["app", "Json", "Set"]
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training: check, show, split.")
+app.command("label")(data_label)
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")
@@ -88,6 +91,60 @@ def data_show(
         else {"data": {"path": path, "target": target, "columns": _columns(column)}}
     )
     print(flow.rehearse(source, set_ or [], n=n))
+
+
+@app.command("prepare")
+def data_prepare(
+    path: Annotated[str, typer.Argument(help="A data file or folder, or a recipe (.yaml).", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder that keeps prepared data.")] = Path("prepared"),
+    steps: Annotated[
+        str | None, typer.Option("--steps", help="Steps in order, by comma; more options in a recipe: data.prepare.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="A held-out file.")] = None,
+    column: Columns = None,
+    target: Target = None,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", help="Say yes to what this step proposed. May be repeated.")
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Clean, redact, filter and divide data, with a ledger of every change and an audit page."""
+    from attune import flow
+    from attune.terminal import Terminal
+
+    source: Any = path
+    if not path.endswith((".yaml", ".yml")):
+        source = {"data": {"path": path, "target": target, "columns": _columns(column), "test": test}}
+    overrides = [f"data.prepare=[{steps}]"] if steps else []
+    show = Terminal(quiet=as_json)
+    made = flow.prepare(source, [*overrides, *(set_ or [])], out=out, accept=accept or [], show=show)
+    if as_json:
+        print(json.dumps({"folder": str(made.folder), **made.facts}, ensure_ascii=False))
+        return
+    for row in made.facts["steps"]:
+        for question in row.get("questions", ()):
+            print(f"{row['step']} asks: {question['text']} (yes: --accept {row['step']})")
+    for name, rows in made.facts["rows"].items():
+        print(f"{made.folder / name}.jsonl: {rows:,} of {made.facts['rows_before'][name]:,} rows")
+    print(f"Ledger: {made.folder / 'ledger.jsonl'}")
+    print(f"Audit: {made.folder / 'audit.html'}")
+    print(f"Next: attune run {made.folder / 'train.jsonl'} --validation {made.folder / 'validation.jsonl'} "
+          f"--test {made.folder / 'test.jsonl'}")  # fmt: skip
+
+
+@app.command("diff")
+def data_diff(
+    old: Annotated[Path, typer.Argument(help="Prepared data: its folder.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    n: Annotated[int, typer.Option("-n", min=0, max=1000, help="How many rows of each kind to show.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """What changed between two versions of prepared data: rows added, removed, moved, edited, relabelled; the steps."""
+    from attune.data.versions import diff
+
+    result = diff(old, new, shown=n)
+    print(json.dumps(result, ensure_ascii=False) if as_json else result["text"])
 
 
 @app.command("split")

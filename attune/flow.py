@@ -18,7 +18,8 @@ from attune.runs import Run, write_json, write_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared
+    from attune.data import desk
+    from attune.data.prepare import Prepared, Read
     from attune.model.parallel import Parallel
     from attune.objectives.base import Objective
     from attune.train.loop import Progress
@@ -34,6 +35,10 @@ OBJECTIVE_OF = {
     "generation": "sft",
     "text": "pretrain",
 }
+
+
+USUAL_STEPS = ["unicode", "control_characters", "whitespace", "missing", "labels", "duplicates", "conflicts"]
+"""What `prepare` does where `data.prepare` names nothing: only what is safe on any data."""
 
 
 class Show:
@@ -168,7 +173,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
     tokenizer = load_tokenizer(recipe.model)
     if not (run.model_dir / "manifest.json").exists():
         show.stage("prepare")
-        prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = _prepare(recipe, tokenizer, run=run, show=show)
         # the tokens themselves, so that changed data cannot slip into a resumed run
         data_hash = hashlib.sha256(
             "".join(store.content_hash for store in prepared.stores.values()).encode()
@@ -214,10 +219,11 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
             tokenizer,
             trained.weights,
             stop_ids=list(prepared.renderer.stop_ids) if objective.head == "lm" else [],
+            steps=prepared.manifest.get("prepared", {}).get("states", []),
             card=_card(run, recipe, prepared, trained),
         )
     else:
-        prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = _prepare(recipe, tokenizer, run=run, show=show)
     if assess:
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
     facts = json.loads((run.path / "data" / "training.json").read_text())
@@ -255,11 +261,54 @@ def rehearse(
     with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
         run = Run.create(Path(scratch) / "rehearsal", recipe.dump())
         show.stage("prepare")
-        prepared, _, _ = prepare(recipe, load_tokenizer(recipe.model), run=run, show=show)
+        prepared, _, _ = _prepare(recipe, load_tokenizer(recipe.model), run=run, show=show)
         return prepared.show(n)
 
 
 def prepare(
+    source: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    out: str | Path = "prepared",
+    accept: Iterable[str] = (),
+    show: Show | None = None,
+) -> desk.Prepared:
+    """Clean, redact, filter and divide data as the `data` section of a recipe says, with a ledger and an audit page.
+
+    `out` keeps prepared data by address: the same data and steps give the same folder. `accept` names steps whose
+    question (a proposed merge of labels, say) is answered with yes.
+    Raises: DataError with file:line:column.
+    """
+    from attune.data import audit
+    from attune.data.prepare import accepted, read
+
+    show = show or Show()
+    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
+    root = Path(out)
+    root.mkdir(parents=True, exist_ok=True)
+    show.stage("prepare")
+    if not recipe.data.prepare:
+        recipe = recipe.replace({"data.prepare": USUAL_STEPS})
+    ledger = root / ".splits" / f"{_data_key(recipe)}.jsonl"
+    ledger.parent.mkdir(exist_ok=True)
+
+    def once(recipe: Recipe) -> Read:
+        return read(recipe, prepared=root, ledger=ledger, rejects=root / ".rejects.jsonl", say=show.say)
+
+    found = once(recipe)
+    if wanted := list(accept):
+        recipe = accepted(recipe, found.manifest["prepared"]["steps"], wanted)
+        found = once(recipe)
+    made = found.prepared
+    assert made is not None  # there are steps
+    show.stage("audit")
+    result = audit.audit(made.parts, found.task, manifest=found.manifest)
+    audit.write_page(result, made.folder)
+    write_json(made.folder / "manifest.json", {**found.manifest, "seconds": None})
+    return made
+
+
+def _prepare(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show | None = None
 ) -> tuple[Prepared, Objective, Recipe]:
     """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided."""
@@ -276,7 +325,13 @@ def prepare(
         ledgers = run.path.parent / ".splits"
         ledgers.mkdir(parents=True, exist_ok=True)
         (run.path / "data").mkdir(exist_ok=True)
-        found = read(recipe, ledger=ledgers / f"{_data_key(recipe)}.jsonl", rejects=run.path / "data" / "rejects.jsonl")
+        found = read(
+            recipe,
+            prepared=run.path.parent / ".prepared",
+            ledger=ledgers / f"{_data_key(recipe)}.jsonl",
+            rejects=run.path / "data" / "rejects.jsonl",
+            say=show.say,
+        )
         for line in found.notices:
             show.say(line)
         if recipe.objective.name == "auto":
@@ -344,7 +399,7 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     tokenizer = load_tokenizer(recipe.model)
     run.lock()
     try:
-        prepared, objective, recipe = prepare(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = _prepare(recipe, tokenizer, run=run, show=show)
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
         if run.status["state"] != "budget":
             run.set_status("done")

@@ -27,13 +27,15 @@ class Options(BaseModel):
 
 
 ROOMS = {
-    "format": "attune.data.formats",
-    "adapter": "attune.model.adapters",
-    "objective": "attune.objectives",
-    "metric": "attune.evaluate.metrics",
-    "baseline": "attune.evaluate.baselines",
+    "format": ("attune.data.formats",),
+    "step": tuple(f"attune.data.{room}" for room in ("clean", "duplicates", "filters", "privacy", "augment")),
+    "strategy": ("attune.data.label.strategies",),
+    "adapter": ("attune.model.adapters",),
+    "objective": ("attune.objectives",),
+    "metric": ("attune.evaluate.metrics",),
+    "baseline": ("attune.evaluate.baselines",),
 }
-"""Kind of plugin -> the folder that is scanned for it. Outside packages use the entry point group `attune.<kind>`."""
+"""Kind of plugin -> the folders that are scanned for it. Outside packages use the entry point group `attune.<kind>`."""
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -48,11 +50,11 @@ def find(kind: str) -> dict[str, type]:
 
     Raises: RuntimeError if two plugins of a kind have one name (a bug in the code, not the user's).
     """
-    package = importlib.import_module(ROOMS[kind])
     modules = [
-        importlib.import_module(f"{ROOMS[kind]}.{item.name}")
-        for item in pkgutil.iter_modules(package.__path__)
-        if item.name not in ("base",)
+        importlib.import_module(f"{room}.{item.name}")
+        for room in ROOMS[kind]
+        for item in pkgutil.iter_modules(importlib.import_module(room).__path__)
+        if item.name != "base"
     ]
     classes = [
         value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class Tuned:
         import torch
 
         from attune import plugins
+        from attune.data.desk import restored
         from attune.data.render import Renderer
         from attune.model.load import load_tokenizer
         from attune.model.policy import Policy
@@ -60,6 +62,7 @@ class Tuned:
             truncate=truncate,
         )
         plugin: Any = plugins.get("objective", self.manifest["objective"])
+        self.steps = restored(self.manifest["prepare"], self.task)
         self.objective = plugin(self.recipe.objective.options, labels=self.labels, task=self.task)
 
     @property
@@ -83,7 +86,7 @@ class Tuned:
             "regression": 0.0,
         }
         records = [
-            Record(id=str(number), prompt=(Message("user", text),), label=blank[self.task])
+            replace(self.prepared((Message("user", text),)), id=str(number), label=blank[self.task])
             for number, text in enumerate(texts)
         ]
         store = self.objective.store(records, self.renderer)
@@ -91,6 +94,16 @@ class Tuned:
         return predict_labels(
             self.policy, self.objective, store, records, self.renderer, layout=self.layout, pad_id=pad
         )[0]
+
+    def prepared(self, messages: Sequence[Message]) -> Record:
+        """A request after the steps of `data.prepare` that the model's texts went through in training."""
+        from attune.data.desk import through
+
+        return through(self.steps, Record(id="request", prompt=tuple(messages)))
+
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+        """A conversation as token ids, up to where the answer begins."""
+        return self.renderer.prompt_ids(self.prepared(messages).prompt, tools)
 
     @property
     def engine(self) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attune.records import Record, Span
+from attune.data.row_facts import RowFacts
 
 __all__ = ["Unit", "allot", "strata"]
 
@@ -28,31 +29,27 @@ class Unit:
     """Empty until it is decided; not empty = decided at an earlier time, and left as it is."""
 
 
-def strata(records: list[Record]) -> list[str]:
-    """What each record counts as when shares are kept: its class, its rarest class or span, or its number's fifth."""
-    items = [_items(record) for record in records]
-    counts = Counter((record.task, item) for record, labels in zip(records, items) for item in labels)
+def strata(rows: Sequence[int], facts: RowFacts) -> list[str]:
+    """What each row counts as when shares are kept: its class, its rarest class or span, or its number's fifth."""
+    used = Counter(facts.kind[row] for row in rows)
+    counts: Counter[tuple[str, str]] = Counter()
     numbers: dict[str, list[float]] = {}
-    for record in records:
-        if isinstance(record.label, (int, float)) and not isinstance(record.label, bool):
-            numbers.setdefault(record.task, []).append(float(record.label))
+    for code, many in used.items():
+        kind = facts.kinds[code]
+        for item in kind.names:
+            counts[kind.task, item] += many
+        if kind.number is not None:
+            numbers.setdefault(kind.task, []).extend([kind.number] * many)
     edges = {task: [sorted(values)[len(values) * k // 5] for k in range(1, 5)] for task, values in numbers.items()}
-    found = []
-    for record, labels in zip(records, items):
-        task = record.task
-        if task in edges and isinstance(record.label, (int, float)):
-            found.append(f"{task}\0{bisect_right(edges[task], float(record.label))}")
+    stratum = {}
+    for code in used:
+        kind = facts.kinds[code]
+        if kind.number is not None:
+            stratum[code] = f"{kind.task}\0{bisect_right(edges[kind.task], kind.number)}"
         else:
-            found.append(f"{task}\0{min(labels, key=lambda item: (counts[task, item], item), default='')}")
-    return found
-
-
-def _items(record: Record) -> list[str]:
-    if isinstance(record.label, str):
-        return [record.label]
-    if isinstance(record.label, tuple):
-        return sorted({item.label if isinstance(item, Span) else item for item in record.label})
-    return []
+            rarest = min(kind.names, key=lambda item: (counts[kind.task, item], item), default="")
+            stratum[code] = f"{kind.task}\0{rarest}"
+    return [stratum[facts.kind[row]] for row in rows]
 
 
 def allot(units: list[Unit], shares: dict[str, float]) -> None:

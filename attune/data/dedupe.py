@@ -7,33 +7,38 @@ on the order of the rows.
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from attune.data.minhash import NearPairs, near_pairs
+from attune.data.minhash import NearPairs, Signer, signed_pairs
+from attune.data.spool import Joined
 
-__all__ = ["KINDS", "Clusters", "Match", "normalise", "text_digests", "duplicate_clusters", "cross_duplicates"]
+__all__ = [
+    "KINDS",
+    "Clusters",
+    "Match",
+    "Prints",
+    "normalise",
+    "fingerprints",
+    "duplicate_clusters",
+    "cross_duplicates",
+]
 
 KINDS = ("exact", "normalised", "near")
 """How two texts are the same, strongest first; a link's `kind` is the position in this tuple."""
 
 
 @cache
-def _borders(ascii_only: bool) -> re.Pattern[str]:
-    """Punctuation at the start or the end of a word, in time linear in the text.
-
-    Symbols (+, $, emoji) carry meaning and are not punctuation to Unicode.
-    """
+def _marks(ascii_only: bool) -> str:
+    """All punctuation. Symbols (+, $, emoji) carry meaning and are not punctuation to Unicode."""
     chars = map(chr, range(128 if ascii_only else sys.maxunicode + 1))
-    marks = re.escape("".join(char for char in chars if unicodedata.category(char)[0] == "P"))
-    return re.compile(rf"(?<!\S)[{marks}]++|(?<![{marks}])[{marks}]++(?!\S)")
+    return "".join(char for char in chars if unicodedata.category(char)[0] == "P")
 
 
 def normalise(text: str) -> str:
@@ -45,7 +50,9 @@ def normalise(text: str) -> str:
         text = text.lower()
     else:
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(_borders(text.isascii()).sub("", text).split()) or " ".join(text.split())
+    marks = _marks(text.isascii())
+    words = text.split()
+    return " ".join([plain for word in words if (plain := word.strip(marks))]) or " ".join(words)
 
 
 def digest(text: str) -> bytes:
@@ -53,13 +60,47 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def text_digests(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Digests of the texts as they are and normalised. Shape [rows, 2] of big-endian 64-bit halves, each."""
+@dataclass(slots=True)
+class Prints:
+    """What is kept of each text once it has passed by: 32 bytes, and 8 a band where near duplicates are looked for."""
+
+    exact: bytearray
+    """16 bytes a row: the digest of the text as it is."""
+    normal: bytearray
+    """16 bytes a row: the digest of the normalised text."""
+    signer: Signer | None
+
+    def exact_key(self, row: int) -> str:
+        return self.exact[16 * row : 16 * row + 16].hex()
+
+    def normal_key(self, row: int) -> str:
+        return self.normal[16 * row : 16 * row + 16].hex()
+
+    def forget_bands(self) -> None:
+        """Free what only the near search needs."""
+        self.signer = None
+
+
+def fingerprints(texts: Iterable[str], *, near: bool = True, threshold: float = 0.8, seed: int = 0) -> Prints:
+    """Everything that duplicate search wants to know, in one pass over texts that may come from anywhere."""
     exact, normal = bytearray(), bytearray()
+    signer = Signer(threshold, seed) if near else None
     for text in texts:
         exact += digest(text)
-        normal += digest(normalise(text))
-    return tuple(np.frombuffer(bytes(part), ">u8").astype(np.uint64).reshape(-1, 2) for part in (exact, normal))  # type: ignore[return-value]
+        plain = normalise(text)
+        normal += digest(plain)
+        if signer is not None:
+            signer.add(plain)
+    return Prints(exact, normal, signer)
+
+
+def same_texts(texts: Iterable[str], *, normalised: bool) -> np.ndarray:
+    """[rows] Position of the first row with the same text."""
+    digests = bytearray()
+    for text in texts:
+        digests += digest(normalise(text) if normalised else text)
+    firsts, group = first_rows(digests)
+    return firsts[group]
 
 
 class _Normalised(Sequence[str]):
@@ -72,7 +113,7 @@ class _Normalised(Sequence[str]):
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        return normalise(self.texts[self.rows[index]])
+        return normalise(self.texts[int(self.rows[index])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +151,11 @@ class Clusters:
         return {**by_kind, "rows": len(self.ids), "clusters": len(repeated), "largest": largest}
 
 
-def _first_rows(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def first_rows(digests: bytes | bytearray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct digests' first rows, in the order of the digests, and for each row the position in that list."""
-    order = np.lexsort((np.arange(len(digests)), digests[:, 1], digests[:, 0]))
-    ordered = digests[order]
+    halves = np.frombuffer(bytes(digests), ">u8").astype(np.uint64).reshape(-1, 2)
+    order = np.lexsort((np.arange(len(halves)), halves[:, 1], halves[:, 0]))
+    ordered = halves[order]
     new = np.ones(len(order), bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     group = np.empty(len(order), np.int64)
@@ -127,27 +169,27 @@ def duplicate_clusters(
     near: bool = True,
     threshold: float = 0.8,
     seed: int = 0,
-    digests: tuple[np.ndarray, np.ndarray] | None = None,
+    prints: Prints | None = None,
 ) -> Clusters:
     """Group texts that are exact, normalised or near duplicates of one another, directly or through others.
 
-    `digests` are those of `text_digests`, where the caller has them already.
+    `prints` are those of `fingerprints` with the same options, where the caller has them already.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    exact_digests, normal_digests = digests or text_digests(texts)
-    firsts, group = _first_rows(exact_digests)
+    prints = prints or fingerprints(texts, near=near, threshold=threshold, seed=seed)
+    firsts, group = first_rows(prints.exact)
     exact = firsts[group]
-    firsts, group = _first_rows(normal_digests)
+    firsts, group = first_rows(prints.normal)
     same = firsts[group]
     rows = np.arange(len(texts))
     copies = rows[exact != rows]
     variants = rows[(exact == rows) & (same != rows)]
     pairs = NearPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), 1.0, 0)
-    if near:
+    if near and prints.signer is not None:
         # In the order of the digests, not of the rows: shuffled rows give the same pairs.
-        pairs = near_pairs(_Normalised(texts, firsts), threshold=threshold, seed=seed)
+        pairs = signed_pairs(prints.signer, _Normalised(texts, firsts), positions=firsts)
     a, b = firsts[pairs.left], firsts[pairs.right]
     links = np.concatenate((
         np.stack((exact[copies], copies), 1),
@@ -179,20 +221,20 @@ def cross_duplicates(
 
     The corpus is not compared with itself.
     """
-    texts = [*queries, *corpus]
-    exact, normal = text_digests(texts)
-    _, exact_group = _first_rows(exact)
-    firsts, group = _first_rows(normal)
+    texts = Joined(queries, corpus)
+    prints = fingerprints(texts, near=near, threshold=threshold, seed=seed)
+    _, exact_group = first_rows(prints.exact)
+    firsts, group = first_rows(prints.normal)
     n = len(queries)
     asked, stored = np.zeros((2, len(firsts)), bool)
     asked[group[:n]], stored[group[n:]] = True, True
     groups = np.flatnonzero(asked & stored)
     left, right, jaccard = groups, groups, np.ones(len(groups))
-    if near:
-        pairs = near_pairs(
+    if near and prints.signer is not None:
+        pairs = signed_pairs(
+            prints.signer,
             _Normalised(texts, firsts),
-            threshold=threshold,
-            seed=seed,
+            positions=firsts,
             wanted=lambda a, b: (asked[a] & stored[b]) | (asked[b] & stored[a]),
         )
         left = np.concatenate((left, pairs.left, pairs.right))

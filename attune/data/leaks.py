@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ class Leaks:
     """Rows that are tied to a row of another part, each with its strongest tie."""
 
     ties: Ties
-    records: list[Record]
+    records: Sequence[Record]
     test_rows: np.ndarray
     validation_rows: np.ndarray
     train_to_test: dict[int, Touch]
@@ -77,7 +78,7 @@ class Leaks:
         return found
 
     def _sentence(self, touch: Touch, place: str) -> str:
-        other = self.records[touch.other].id
+        other = self.ties.facts.ids[touch.other]
         if touch.kind == "group":
             return f"its {self.ties.group_name} is in the {place} file (row '{other}')"
         if touch.kind == "prompt":
@@ -112,7 +113,7 @@ class Leaks:
         }
 
 
-def find_leaks(ties: Ties, records: list[Record], train_rows: int, test_rows: int) -> Leaks:
+def find_leaks(ties: Ties, records: Sequence[Record], train_rows: int, test_rows: int) -> Leaks:
     """Compare the parts of `records`: first the train rows, then the test file's, then the validation file's."""
     train = np.arange(train_rows)
     test = np.arange(train_rows, train_rows + test_rows)

@@ -8,6 +8,7 @@ shared prompt.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,16 +103,23 @@ class Ledger:
         """Replace the file in one step, if there is something new: a crash leaves the old ledger or the new one."""
         if self.path is None or not (self.changed or not self.path.exists()):
             return
-        rows = [{"key": key, "text": text, **place._asdict()} for key, (text, place) in sorted(self.records.items())]
-        texts = {row["text"] for row in rows}
-        rows += [{"key": key, **place._asdict()} for key, place in sorted(self.places.items()) if key not in texts]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             what = f"cannot create the folder {self.path.parent}"
             raise MachineError(what, why=str(error), fix="choose another place for the split ledger") from error
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in [self.head, *rows]))
+        write_text(self.path, self._lines())
         self.changed = False
+
+    def _lines(self) -> Iterator[str]:
+        yield json.dumps(self.head) + "\n"
+        texts = set()
+        for key in sorted(self.records):
+            text, place = self.records[key]
+            texts.add(text)
+            yield json.dumps({"key": key, "text": text, **place._asdict()}) + "\n"
+        for key in sorted(self.places.keys() - texts):
+            yield json.dumps({"key": key, **self.places[key]._asdict()}) + "\n"
 
 
 def _listed(names: list[str]) -> str:

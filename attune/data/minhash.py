@@ -5,19 +5,24 @@ of fewer than 20 words is its character 4-shingles (one changed word in a ten-wo
 its word shingles). Texts of 16 to 19 words are looked at both ways, so that no pair is lost at the border: at a
 Jaccard of 0.8 two sets differ in size by at most a fifth. Languages written without spaces count as few words.
 
+A text is looked at once, when a Signer makes its band keys (8 bytes a band); only candidates are read again.
 Everything is arithmetic on arrays: the same texts give the same pairs in every process, on every machine.
 Source: Broder 1997 (MinHash); Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3 (banding).
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import IO
 
 import numpy as np
 
-__all__ = ["NearPairs", "near_pairs", "bands_for", "recall_at", "shingle_sets"]
+__all__ = ["NearPairs", "Signer", "near_pairs", "signed_pairs", "bands_for", "recall_at", "shingle_sets", "word_grams"]
 
 LONG_WORDS, SHORT_WORDS = 16, 20
 """Word shingles from LONG_WORDS words on; character shingles below SHORT_WORDS words."""
@@ -27,6 +32,8 @@ WHOLE_BUCKET = 65
 """All pairs of a bucket up to this size are compared; in a bigger one, each text with the next four and the first."""
 LONGEST = 1_000_000
 """Of a longer text, only this many characters are compared."""
+KEYS_IN_MEMORY = 128 << 20
+"""Bytes of band keys that are kept in memory; more of them (about 900,000 texts) go to a temporary file."""
 CHUNK_SHINGLES = 1_000_000
 """Pairs are compared in chunks of about this many shingles."""
 
@@ -61,6 +68,75 @@ def bands_for(threshold: float, recall: float = 0.9999, budget: int = 128) -> tu
     return best
 
 
+class Signer:
+    """Band keys of normalised texts, made as they pass by in their order: near-equal texts share one of them."""
+
+    def __init__(self, threshold: float = 0.8, seed: int = 0):
+        self.threshold, self.seed = threshold, seed
+        self.bands, self.rows = bands_for(threshold)
+        self.count = 0
+        self._kinds = (_Half(True, self), _Half(False, self))
+
+    def add(self, text: str) -> None:
+        words = text.count(" ", 0, LONGEST) + 1
+        if words >= LONG_WORDS:
+            self._kinds[0].add(self.count, text)
+        if words < SHORT_WORDS:
+            self._kinds[1].add(self.count, text)
+        self.count += 1
+
+    def halves(self) -> tuple[_Half, _Half]:
+        """The keys of the longer texts and of the shorter ones. Nothing can be added after that without being lost."""
+        for half in self._kinds:
+            half.flush()
+        return self._kinds
+
+
+class _Half:
+    """The texts of a Signer that are compared in one of the two ways. What does not fit in memory lies on disk."""
+
+    def __init__(self, by_word: bool, signer: Signer):
+        self.by_word, self.signer = by_word, signer
+        self.members = array("q")
+        self._keys: list[np.ndarray | tuple[int, int]] = []
+        """Blocks of [bands, texts], or where such a block lies in the file and how many texts it has."""
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+        self._block: list[str] = []
+        self._chars = 0
+
+    def add(self, position: int, text: str) -> None:
+        if self._block and self._chars + len(text) > BLOCK_CHARS:
+            self.flush()
+        self.members.append(position)
+        self._block.append(text[:LONGEST])
+        self._chars += len(text) + 1
+
+    def flush(self) -> None:
+        if self._block:
+            hashes, starts = _shingles(self._block, self.by_word)
+            keys = _band_keys(hashes, starts, self.signer.bands, self.signer.rows, self.signer.seed)
+            self._bytes += keys.nbytes
+            if self._bytes <= KEYS_IN_MEMORY:
+                self._keys.append(keys)
+            else:
+                self._file = self._file or tempfile.TemporaryFile(prefix="attune-bands-")
+                self._keys.append((self._file.seek(0, os.SEEK_END), keys.shape[1]))
+                self._file.write(keys.tobytes())
+        self._block, self._chars = [], 0
+
+    def band(self, number: int) -> np.ndarray:
+        """One band's keys, in the order of `members`."""
+        return np.concatenate([
+            self._read(*keys, number) if isinstance(keys, tuple) else keys[number] for keys in self._keys
+        ])  # fmt: skip
+
+    def _read(self, start: int, texts: int, band: int) -> np.ndarray:
+        assert self._file is not None
+        self._file.seek(start + 8 * texts * band)
+        return np.frombuffer(self._file.read(8 * texts), np.uint64)
+
+
 def near_pairs(
     texts: Sequence[str],
     *,
@@ -71,26 +147,38 @@ def near_pairs(
     """All pairs of normalised texts whose shingle sets have a Jaccard similarity of at least `threshold`.
 
     `wanted(left, right)` may rule out pairs before they are compared (for a search across two sets of texts).
-    The texts are read twice, block by block; what is kept is 8 bytes a band and text, and the shingles of candidates.
+    What is kept is 8 bytes a band and text, and the shingles of candidates, which are read a second time.
     """
-    bands, rows = bands_for(threshold)
+    signer = Signer(threshold, seed)
+    for text in texts:
+        signer.add(text)
+    return signed_pairs(signer, texts, wanted=wanted)
+
+
+def signed_pairs(
+    signer: Signer,
+    texts: Sequence[str],
+    *,
+    positions: np.ndarray | None = None,
+    wanted: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> NearPairs:
+    """As `near_pairs`, for texts that a Signer has seen.
+
+    `positions`: text i is the one that the Signer saw as number positions[i] (others that it saw are left out).
+    """
     found: list[tuple[np.ndarray, np.ndarray]] = []
     skipped = 0
-    words = np.fromiter((text.count(" ", 0, LONGEST) + 1 for text in texts), np.int64, len(texts))
-    for by_word, members in ((True, np.flatnonzero(words >= LONG_WORDS)), (False, np.flatnonzero(words < SHORT_WORDS))):
+    for half in signer.halves():
+        members, chosen = _members(half, positions, signer.count)
         if len(members) < 2:
             continue
-        keys = np.concatenate([
-            _band_keys(*shingles, bands, rows, seed) for shingles in _shingle_blocks(texts, members, by_word)
-        ])  # fmt: skip
-        packed, left_out = _candidates(keys)
-        del keys
+        packed, left_out = _candidates(half, chosen, signer.bands)
         left, right = members[_left(packed)], members[_right(packed)]
         if wanted is not None:
             keep = wanted(left, right)
             left, right = left[keep], right[keep]
-        jaccard = _jaccard(texts, left, right, by_word)
-        near = jaccard >= threshold
+        jaccard = _jaccard(texts, left, right, half.by_word)
+        near = jaccard >= signer.threshold
         found.append((_pack(left[near], right[near]), jaccard[near]))
         skipped += left_out
     packed = np.concatenate([pair for pair, _ in found]) if found else np.zeros(0, np.uint64)
@@ -100,7 +188,20 @@ def near_pairs(
     first = np.ones(len(packed), bool)
     first[1:] = packed[1:] != packed[:-1]
     packed = packed[first]
-    return NearPairs(_left(packed), _right(packed), jaccard[first], recall_at(threshold, bands, rows), skipped)
+    recall = recall_at(signer.threshold, signer.bands, signer.rows)
+    return NearPairs(_left(packed), _right(packed), jaccard[first], recall, skipped)
+
+
+def _members(half: _Half, positions: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The texts of one half, in ascending order of their position, and where each one's keys stand."""
+    seen = np.frombuffer(half.members, np.int64) if half.members else np.zeros(0, np.int64)
+    if positions is None:
+        return seen, np.arange(len(seen))
+    place = np.full(count, -1, np.int64)
+    place[positions] = np.arange(len(positions))
+    place = place[seen]
+    chosen = np.argsort(place, kind="stable")[int((place < 0).sum()) :]
+    return place[chosen], chosen
 
 
 def shingle_sets(texts: Sequence[str], by_word: bool) -> list[set[int]]:
@@ -158,8 +259,12 @@ def _shingle_blocks(
     A shingle that occurs twice in a text is listed twice.
     """
     for block in _blocks(texts, members):
-        hashes, owner = _word_shingles(block) if by_word else _char_shingles(block)
-        yield hashes, np.searchsorted(owner, np.arange(len(block)))
+        yield _shingles(block, by_word)
+
+
+def _shingles(block: list[str], by_word: bool) -> tuple[np.ndarray, np.ndarray]:
+    hashes, owner = _word_shingles(block) if by_word else _char_shingles(block)
+    return hashes, np.searchsorted(owner, np.arange(len(block)))
 
 
 def _codes(block: list[str]) -> np.ndarray:
@@ -179,6 +284,13 @@ def _char_shingles(block: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _word_shingles(block: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    hashes, owner = word_grams(block, 3)
+    return (hashes >> np.uint64(32)).astype(np.uint32), owner
+
+
+def word_grams(block: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """64-bit hashes of all runs of `size` words, and the position of the text each is from. A text has no newline and
+    single spaces; one of fewer words has none."""
     codes = _codes(block)
     power, inverse = (part[: len(codes)] for part in _powers(max(2 * BLOCK_CHARS, 1 << len(codes).bit_length())))
     prefix = np.zeros(len(codes) + 1, np.uint64)
@@ -188,24 +300,31 @@ def _word_shingles(block: list[str]) -> tuple[np.ndarray, np.ndarray]:
     word = _mix((prefix[ends] - prefix[starts]) * inverse[starts])
     last = codes[ends] == 10
     owner = np.cumsum(last) - last
-    whole = owner[2:] == owner[:-2]
-    factors = [np.uint64(pow(BASE, factor, 1 << 64)) for factor in (3, 5)]
-    hashes = word[2:] + word[1:-1] * factors[0] + word[:-2] * factors[1]
-    return (_mix(hashes[whole]) >> np.uint64(32)).astype(np.uint32), owner[2:][whole]
+    if len(word) < size:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    whole = owner[size - 1 :] == owner[: len(owner) - size + 1]
+    hashes = word[size - 1 :].copy()
+    for back in range(1, size):
+        factor = np.uint64(pow(BASE, 2 * back + 1, 1 << 64))
+        hashes += word[size - 1 - back : len(word) - back] * factor
+    return _mix(hashes[whole]), owner[size - 1 :][whole]
 
 
 # bands ------------------------------------------------------------------------------------------------------------
 
 
 def _band_keys(hashes: np.ndarray, starts: np.ndarray, bands: int, rows: int, seed: int) -> np.ndarray:
-    """One 64-bit key a band for each text; two texts agree on it when they agree on the band's minima."""
+    """One 64-bit key a band for each text; two texts agree on it when they agree on the band's minima.
+
+    Shapes: [bands, texts].
+    """
     random = np.random.default_rng([0x6D696E68617368, seed])
     factors = random.integers(0, 1 << 32, bands * rows, dtype=np.uint32) | np.uint32(1)
     shifts = random.integers(0, 1 << 32, bands * rows, dtype=np.uint32)
-    keys = np.zeros((len(starts), bands), np.uint64)
+    keys = np.zeros((bands, len(starts)), np.uint64)
     for i, (factor, shift) in enumerate(zip(factors, shifts)):
         minimum = np.minimum.reduceat(hashes * factor + shift, starts)
-        keys[:, i // rows] = _mix((keys[:, i // rows] << np.uint64(1)) + minimum + np.uint64(BASE))
+        keys[i // rows] = _mix((keys[i // rows] << np.uint64(1)) + minimum + np.uint64(BASE))
     return keys
 
 
@@ -221,7 +340,7 @@ def _right(packed: np.ndarray) -> np.ndarray:
     return (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def _candidates(keys: np.ndarray) -> tuple[np.ndarray, int]:
+def _candidates(half: _Half, chosen: np.ndarray, bands: int) -> tuple[np.ndarray, int]:
     """Pairs that share a band, packed and sorted, and how many were left out of oversized buckets.
 
     Each band's keys are sorted, so that a bucket is a run of equal keys; within a bucket texts lie in the order of the
@@ -229,8 +348,9 @@ def _candidates(keys: np.ndarray) -> tuple[np.ndarray, int]:
     """
     packed = np.zeros(0, np.uint64)
     skipped = 0
-    for band in range(keys.shape[1]):
-        column, following = keys[:, band], keys[:, (band + 1) % keys.shape[1]]
+    following = half.band(0)[chosen]
+    for band in range(bands):
+        column, following = following, half.band((band + 1) % bands)[chosen]
         ordered = np.sort(column)
         shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         if not len(shared):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attune.data import desk
 from attune.data.examples import Example, ExampleStore
 from attune.data.render import Renderer
 from attune.data.sources import Loaded, load_records
 from attune.data.split import Split, split
-from attune.errors import DataError, RecipeError
+from attune.data.steps import Context
+from attune.errors import DataError, RecipeError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,6 +48,8 @@ class Read:
     split: Split
     manifest: dict[str, Any]
     notices: list[str] = field(default_factory=list)
+    prepared: desk.Prepared | None = None
+    """Where the parts lie after the steps of `data.prepare`; None without steps."""
 
 
 @dataclass
@@ -88,9 +93,17 @@ class Windows:
         return f"windows-{self.rows.shape[0]}x{self.rows.shape[1]}"
 
 
-def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = None) -> Read:
-    """Read and divide the data that a recipe names. Needs no model.
+def read(
+    recipe: Recipe,
+    *,
+    prepared: Path,
+    ledger: Path | None = None,
+    rejects: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Read:
+    """Read and divide the data that a recipe names, and put it through the steps of `data.prepare`. Needs no model.
 
+    `prepared` is the folder where prepared data is kept by address.
     Raises: DataError with file:line:column.
     """
     data = recipe.data
@@ -168,7 +181,54 @@ def read(recipe: Recipe, *, ledger: Path | None = None, rejects: Path | None = N
     for name, found in given.items():
         if found:
             manifest[f"{name}_counts"] = found.counts
-    return Read(task, divided, manifest, notices)
+    made = None
+    if data.prepare:
+        made = _at_desk(recipe, task, divided, sources, prepared, say)
+        train, held, test = (list(made.parts[name]) for name in desk.PARTS)
+        divided = replace(divided, train=train, validation=held, test=test)
+        manifest["splits"] = made.facts["rows"]
+        manifest["prepared"] = {"folder": str(made.folder), **made.facts}
+    return Read(task, divided, manifest, notices, made)
+
+
+def accepted(recipe: Recipe, steps: list[dict[str, Any]], wanted: Sequence[str]) -> Recipe:
+    """The recipe in which the named steps have the options that their questions proposed.
+
+    Raises: UsageError if a named step asked nothing.
+    """
+    proposed = {row["step"]: question["options"] for row in steps for question in row.get("questions", ())}
+    for name in wanted:
+        if name not in proposed:
+            asking = ", ".join(sorted(proposed)) or "none"
+            raise UsageError(f"step '{name}' asked nothing", fix=f"steps that asked: {asking}")
+    choices = [
+        {choice.name: proposed[choice.name]} if choice.name in wanted else choice.model_dump(mode="json")
+        for choice in recipe.data.prepare
+    ]
+    return recipe.replace({"data.prepare": choices})
+
+
+def _at_desk(
+    recipe: Recipe,
+    task: str,
+    divided: Split,
+    sources: list[dict[str, Any]],
+    root: Path,
+    say: Callable[[str], None],
+) -> desk.Prepared:
+    """The parts of a split after the steps of `data.prepare`."""
+    parts = {"train": divided.train, "validation": divided.validation, "test": divided.test}
+    reading = {"format", "columns", "target", "on_bad_row", "max_drop"}
+    identity = {
+        "sources": [{key: source[key] for key in ("sha256", "rows", "licence")} for source in sources],
+        "read": recipe.data.model_dump(mode="json", include=reading),
+        "split": {
+            name: hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
+            for name, records in parts.items()
+        },
+    }
+    context = Context(task=task, seed=recipe.seed, journal=root / "journal")
+    return desk.prepare_parts(parts, recipe.data.prepare, context, root=root, identity=identity, say=say)
 
 
 def _best_answer(record: Record) -> Record | None:

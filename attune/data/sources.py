@@ -7,8 +7,9 @@ import itertools
 import json
 import os
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -17,11 +18,12 @@ from attune.data.detect import Found, detect, renamed
 from attune.data.files import files_of
 from attune.data.formats.base import Bad, Drop, Format
 from attune.data.rows import BadRow, Where, iter_rows
+from attune.data.spool import Spool, spooled, told
 from attune.errors import DataError, MachineError, UsageError
 from attune.records import Record
 from attune.runs import fsync_dir
 
-__all__ = ["Source", "Report", "Loaded", "load_records", "check"]
+__all__ = ["Source", "Report", "Loaded", "Spooled", "load_records", "spool_records", "check"]
 
 SAMPLE_ROWS = 2000
 SAMPLE_CHARS = 16 << 20
@@ -73,9 +75,16 @@ class Report:
 
 @dataclass
 class Loaded(Report):
-    """Records in memory, and the report of how they were read."""
+    """Records, and the report of how they were read."""
 
     records: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class Spooled(Report):
+    """Records on disk, and the report of how they were read."""
+
+    records: Spool = field(default_factory=lambda: Spool(Path(), array("q", [0])))
 
 
 def load_records(
@@ -102,6 +111,31 @@ def load_records(
     result = Loaded()
     reading = _Reading(path_or_paths, result, format, columns, target, task, on_bad_row, max_drop, rejects, limit, raw)
     result.records = list(reading.records())
+    return result
+
+
+def spool_records(
+    path_or_paths: str | Path | Sequence[str | Path],
+    spool: Path,
+    *,
+    say: Callable[[str], None] | None = None,
+    format: str = "auto",
+    columns: dict[str, str] | None = None,
+    target: str | None = None,
+    task: str | None = None,
+    on_bad_row: str = "error",
+    max_drop: float = 0.05,
+    rejects: Path | None = None,
+    limit: int | None = None,
+    raw: bool = False,
+) -> Spooled:
+    """As `load_records`, but the records lie in the file `spool`, and memory holds about 150 bytes of each.
+
+    `say` is told now and then how many were read.
+    """
+    result = Spooled()
+    reading = _Reading(path_or_paths, result, format, columns, target, task, on_bad_row, max_drop, rejects, limit, raw)
+    result.records = spooled(told(reading.records(), say, "rows read"), spool)
     return result
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from attune.data.allot import Unit, allot, strata
 from attune.data.dedupe import digest
 from attune.data.leaks import MODES, find_leaks
 from attune.data.ledger import SPLITS, Ledger, Place
+from attune.data.spool import Chosen, Joined, Spool
 from attune.data.ties import Ties
 from attune.errors import DataError
 from attune.records import Record
@@ -33,11 +34,14 @@ THRESHOLD = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The three parts, what was left out of them and why, and a statement that can be printed and kept."""
+    """The three parts, what was left out of them and why, and a statement that can be printed and kept.
 
-    train: list[Record]
-    validation: list[Record]
-    test: list[Record]
+    Records that came as a list are in lists; records on disk stay there, and the parts are views of them.
+    """
+
+    train: Sequence[Record]
+    validation: Sequence[Record]
+    test: Sequence[Record]
     excluded: list[tuple[str, str]]
     """(id, reason) of each row that is in no part."""
     clean_test_ids: list[str]
@@ -59,60 +63,64 @@ def split(
     given_validation: Iterable[Record] | None = None,
     leakage: str = "drop_train",
     near: bool = True,
+    say: Callable[[str], None] | None = None,
 ) -> Split:
     """Divide records so that nothing that is tied together stands in two parts.
 
     `test` and `validation` are shares of the records; a given file takes the place of its share, which is then unused.
     `group` is the column (`meta`) whose rows stay together; without it, `meta["group"]` where a row has it.
     `leakage`, for given files: drop_train removes their duplicates from train, report leaves them, error refuses.
+    A million rows in a Spool need less than 1 GiB. `say` is told now and then how far it is.
 
     Raises: DataError for shares that cannot be, for too few rows, a leaking test file, or a damaged ledger.
     """
-    pool = list(records)
-    given = {"test": _listed(given_test), "validation": _listed(given_validation)}
+    pool = _sequence(records)
+    given = {
+        name: None if rows is None else _sequence(rows)
+        for name, rows in (("test", given_test), ("validation", given_validation))
+    }
     shares = _shares({"test": test, "validation": validation}, given, leakage, len(pool))
     book = Ledger(ledger, made=[name for name in given if given[name] is None], seed=seed)
-    everything = [*pool, *(given["test"] or []), *(given["validation"] or [])]
+    everything = Joined(pool, *(part for part in given.values() if part is not None))
     n, n_test = len(pool), len(given["test"] or [])
-    ties = Ties(everything, group=group, near=near, seed=seed)
+    ties = Ties(everything, group=group, near=near, seed=seed, say=say)
+    facts = ties.facts
     leaks = find_leaks(ties, everything, n, n_test)
     leaks.judge(leakage)
     dropped = leaks.dropped() if leakage == "drop_train" else {}
     reasons = dict(dropped)  # row -> (kind, sentence)
 
-    kept = np.array([row for row in range(n) if row not in reasons], np.int64)
-    record_keys = {row: _record_key(ties.exact_keys[row], everything[row]) for row in kept.tolist()}
-    contradicting = _contradictions(kept, ties, everything, record_keys, book)
+    kept = np.setdiff1d(np.arange(n), np.fromiter(reasons, np.int64, len(reasons)), assume_unique=True)
+    contradicting = _contradictions(kept, ties, book)
     reasons.update(contradicting)
-    kept = np.array([row for row in kept.tolist() if row not in reasons], np.int64)
+    kept = np.setdiff1d(kept, np.fromiter(contradicting, np.int64, len(contradicting)), assume_unique=True)
 
-    nodes = sorted({node for row in kept.tolist() for node in ties.nodes(row)}) if book.places else []
-    places = {node: book.places[ties.keys[node]].split for node in nodes if ties.keys[node] in book.places}
-    order = [(ties.keys[int(ties.text[row])], record_keys[row], everything[row].id) for row in kept.tolist()]
-    unit_of, left_out = ties.units(kept, places, order)
+    places = _known_places(kept, ties, book)
+    unit_of, left_out = ties.units(
+        kept, places, lambda row: (ties.key(int(ties.text[row])), _record_key(ties, row), facts.ids[row])
+    )
     for row, splits in left_out.items():
-        old = record_keys[row] in book.records
+        old = _record_key(ties, row) in book.records
         why = "the ledger holds tied rows in both" if old else "it is tied to rows of both"
         reasons[row] = ("straddles" if old else "bridges", f"would join {' and '.join(splits)}: {why}")
     kept, unit_of = kept[unit_of >= 0], unit_of[unit_of >= 0]
 
-    units = _units(kept, unit_of, ties, everything, book, seed, stratify)
+    units = _units(kept, unit_of, ties, book, seed, stratify)
     if shares:
         _enough(units, shares, ties, n)
     allot(units, shares)
-    chosen = {row: unit for unit in units for row in unit.rows}
-    for row, unit in chosen.items():
-        place = Place(unit.split, unit.cluster)
-        book.record(record_keys[row], ties.keys[int(ties.text[row])], place)
-        for node in ties.nodes(row)[1:]:
-            book.tie(ties.keys[node], place)
-    parts: dict[str, list[Record]] = {name: [] for name in SPLITS}
-    for row in kept.tolist():
-        parts[chosen[row].split].append(everything[row])
-    for name, part in (("test", given["test"]), ("validation", given["validation"])):
+    part_of = np.full(n, -1, np.int8)
+    for unit in units:
+        part_of[unit.rows] = SPLITS.index(unit.split)
+    if ledger is not None:
+        _remember(units, ties, book)
+    rows_of = {name: np.flatnonzero(part_of == number) for number, name in enumerate(SPLITS)}
+    parts = {name: _chosen(pool, rows) for name, rows in rows_of.items()}
+    for name, part in given.items():
         if part is not None:
             start = n if name == "test" else n + n_test
-            parts[name] = [record for row, record in enumerate(part, start) if row not in reasons]
+            rows = np.array([row for row in range(start, start + len(part)) if row not in reasons], np.int64)
+            parts[name], rows_of[name] = _chosen(part, rows - start), rows
     for name, part in parts.items():
         if not part and (name == "train" or name in shares or given[name] is not None):
             raise DataError(
@@ -123,9 +131,9 @@ def split(
     book.write()
 
     dirty = set(leaks.duplicated_test)
-    clean = [everything[row].id for row in leaks.test_rows.tolist() if row not in dirty]
+    clean = [facts.ids[row] for row in leaks.test_rows.tolist() if row not in dirty]
     if given["test"] is None:
-        clean = [record.id for record in parts["test"]]
+        clean = [facts.ids[row] for row in rows_of["test"].tolist()]
     groups = len(np.unique(ties.group[ties.group >= 0]))
     statement: dict[str, Any] = {
         "rows": {"given": n, **{name: len(parts[name]) for name in SPLITS}, "excluded": len(reasons)},
@@ -145,25 +153,29 @@ def split(
         },
         "leakage": leaks.statement(leakage, dropped, n) if len(everything) > n else None,
         "excluded": dict(sorted(Counter(kind for kind, _ in reasons.values()).items())),
-        "conflicts": _conflicts(kept, ties, everything, len(contradicting)),
-        "duplicate_ids": len(everything) - len({record.id for record in everything}),
-        "labels_missing": _missing(parts),
+        "conflicts": _conflicts(kept, ties, len(contradicting)),
+        "duplicate_ids": len(facts.ids) - len(set(facts.ids)),
+        "labels_missing": _missing(rows_of, ties),
     }
     statement["warnings"] = _warnings(statement, n)
     statement["summary"] = _summary(statement)
-    excluded = [(everything[row].id, sentence) for row, (_, sentence) in sorted(reasons.items())]
+    excluded = [(facts.ids[row], sentence) for row, (_, sentence) in sorted(reasons.items())]
     return Split(parts["train"], parts["validation"], parts["test"], excluded, clean, statement)
+
+
+def _sequence(rows: Iterable[Record]) -> Sequence[Record]:
+    return rows if isinstance(rows, (Spool, Chosen, Joined)) else list(rows)
+
+
+def _chosen(rows: Sequence[Record], numbers: np.ndarray) -> Sequence[Record]:
+    return [rows[number] for number in numbers.tolist()] if isinstance(rows, list) else Chosen(rows, numbers)
 
 
 # what is asked -----------------------------------------------------------------------------------------------------
 
 
-def _listed(rows: Iterable[Record] | None) -> list[Record] | None:
-    return None if rows is None else list(rows)
-
-
 def _shares(
-    asked: dict[str, float], given: dict[str, list[Record] | None], leakage: str, rows: int
+    asked: dict[str, float], given: dict[str, Sequence[Record] | None], leakage: str, rows: int
 ) -> dict[str, float]:
     """The splits that have to be made, with their shares.
 
@@ -211,76 +223,100 @@ def _enough(units: list[Unit], shares: dict[str, float], ties: Ties, rows: int) 
 # what is found -----------------------------------------------------------------------------------------------------
 
 
-def _class(record: Record) -> str | None:
-    """The label where two different ones contradict each other (numbers and spans may differ by a shade)."""
-    if isinstance(record.label, str):
-        return record.label
-    if isinstance(record.label, tuple) and all(isinstance(item, str) for item in record.label):
-        return ", ".join(sorted(str(item) for item in record.label))
-    return None
+def _record_key(ties: Ties, row: int) -> str:
+    kind = ties.facts.of(row)
+    return "record:" + digest(f"{ties.prints.exact_key(row)}\n{kind.task}\n{kind.name}").hex()
 
 
-def _record_key(exact: str, record: Record) -> str:
-    return "record:" + digest(f"{exact}\n{record.task}\n{_class(record)}").hex()
+def _known_places(rows: np.ndarray, ties: Ties, book: Ledger) -> dict[int, str]:
+    """node -> the split that the ledger has it in."""
+    if not book.places:
+        return {}
+    nodes = np.unique(np.concatenate([part[rows] for part in (ties.text, ties.prompt, ties.group)]))
+    keys = ((node, ties.key(node)) for node in nodes[nodes >= 0].tolist())
+    return {node: book.places[key].split for node, key in keys if key in book.places}
 
 
-def _contradictions(
-    rows: np.ndarray, ties: Ties, everything: list[Record], keys: dict[int, str], book: Ledger
-) -> dict[int, tuple[str, str]]:
+def _remember(units: list[Unit], ties: Ties, book: Ledger) -> None:
+    unit_of = np.full(len(ties.text), -1, np.int64)
+    for number, unit in enumerate(units):
+        unit_of[unit.rows] = number
+    placed = [Place(unit.split, unit.cluster) for unit in units]
+    for row in np.flatnonzero(unit_of >= 0).tolist():
+        place = placed[unit_of[row]]
+        book.record(_record_key(ties, row), ties.key(int(ties.text[row])), place)
+        for node in ties.nodes(row)[1:]:
+            book.tie(ties.key(node), place)
+
+
+def _together(rows: np.ndarray, tie: np.ndarray, ties: Ties) -> list[list[int]]:
+    """Labelled rows that share a tie and a task, where two or more do: in the order of their first row."""
+    named = np.array([kind.name is not None for kind in ties.facts.kinds], bool)
+    tasks: dict[str, int] = {}
+    task = np.array([tasks.setdefault(kind.task, len(tasks)) for kind in ties.facts.kinds], np.int64)
+    code = np.frombuffer(ties.facts.kind, np.int32)[rows]
+    rows, code = rows[named[code]], code[named[code]]
+    key = tie[rows] * max(len(tasks), 1) + task[code]
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    ends = np.append(starts[1:], len(order))
+    return sorted(rows[order[start:end]].tolist() for start, end in zip(starts, ends) if end - start > 1)
+
+
+def _contradictions(rows: np.ndarray, ties: Ties, book: Ledger) -> dict[int, tuple[str, str]]:
     """Rows with the very same text and task and another label; one that the ledger knows stays."""
-    labels: dict[tuple[int, str], dict[str, list[int]]] = {}
-    for row in rows.tolist():
-        label = _class(everything[row])
-        if label is not None:
-            labels.setdefault((int(ties.exact[row]), everything[row].task), {}).setdefault(label, []).append(row)
     found = {}
-    for by_label in labels.values():
-        if len(by_label) > 1:
-            names = " / ".join(sorted(by_label))
-            for row in (row for same in by_label.values() for row in same):
-                if keys[row] not in book.records:
-                    found[row] = ("conflict", f"the same text has different labels: {names}")
+    for same in _together(rows, ties.exact, ties):
+        names = sorted({str(ties.facts.of(row).name) for row in same})
+        if len(names) > 1:
+            for row in same:
+                if _record_key(ties, row) not in book.records:
+                    found[row] = ("conflict", f"the same text has different labels: {' / '.join(names)}")
     return found
 
 
-def _conflicts(rows: np.ndarray, ties: Ties, everything: list[Record], identical: int) -> dict[str, Any]:
+def _conflicts(rows: np.ndarray, ties: Ties, identical: int) -> dict[str, Any]:
     """Duplicate clusters, among the rows kept, whose labels differ."""
-    clusters: dict[tuple[int, str], list[int]] = {}
-    for row in rows.tolist():
-        if _class(everything[row]) is not None:
-            clusters.setdefault((int(ties.clusters.ids[row]), everything[row].task), []).append(row)
-    torn = [members for members in clusters.values() if len({_class(everything[row]) for row in members}) > 1]
-    shown = [[everything[row] for row in members[:SHOWN]] for members in torn[:SHOWN]]
-    examples = [{"ids": [one.id for one in some], "labels": [_class(one) for one in some]} for some in shown]
+    facts = ties.facts
+    torn = [
+        members
+        for members in _together(rows, ties.clusters.ids, ties)
+        if len({facts.of(row).name for row in members}) > 1
+    ]
+    examples = [
+        {"ids": [facts.ids[row] for row in some], "labels": [facts.of(row).name for row in some]}
+        for some in (members[:SHOWN] for members in torn[:SHOWN])
+    ]
     return {"identical_text_rows_excluded": identical, "clusters_kept": len(torn), "examples": examples}
 
 
-def _units(
-    rows: np.ndarray, unit_of: np.ndarray, ties: Ties, everything: list[Record], book: Ledger, seed: int, stratify: bool
-) -> list[Unit]:
+def _units(rows: np.ndarray, unit_of: np.ndarray, ties: Ties, book: Ledger, seed: int, stratify: bool) -> list[Unit]:
     """The sets that stay together, with the split they already have, in the order of their hash."""
-    members: dict[int, list[int]] = {}
-    for row, unit in zip(rows.tolist(), unit_of.tolist()):
-        members.setdefault(unit, []).append(row)
-    stratum = strata([everything[row] for row in rows.tolist()]) if stratify else [""] * len(rows)
-    stratum_of = dict(zip(rows.tolist(), stratum))
+    stratum = strata(rows.tolist(), ties.facts) if stratify else [""] * len(rows)
+    order = np.argsort(unit_of, kind="stable")
+    starts = np.flatnonzero(np.diff(unit_of[order], prepend=-1)).tolist()
     units = []
-    for together in members.values():
-        nodes = {node for row in together for node in ties.nodes(row)}
-        keys = sorted(ties.keys[node] for node in nodes)  # groups sort before prompts, prompts before texts
+    for start, end in zip(starts, [*starts[1:], len(order)]):
+        places = order[start:end].tolist()
+        together = [int(rows[place]) for place in places]
+        keys = sorted(ties.key(node) for node in {node for row in together for node in ties.nodes(row)})
         known = sorted((book.places[key] for key in keys if key in book.places), key=lambda place: place.cluster)
         cluster = known[0].cluster if known else keys[0]
-        counts = Counter(stratum_of[row] for row in together)
+        counts = Counter(stratum[place] for place in places)
         usual = min(counts, key=lambda name: (-counts[name], name))
         units.append(Unit(together, cluster, usual, digest(f"{seed}:{cluster}"), known[0].split if known else ""))
-    return sorted(units, key=lambda unit: (unit.hash, ties.keys[int(ties.text[unit.rows[0]])]))
+    return sorted(units, key=lambda unit: (unit.hash, ties.key(int(ties.text[unit.rows[0]]))))
 
 
-def _missing(parts: dict[str, list[Record]]) -> dict[str, list[str]]:
+def _missing(rows_of: dict[str, np.ndarray], ties: Ties) -> dict[str, list[str]]:
     """Labels that a part has no row of, for tasks with one class a row."""
-    have = {name: {record.label for record in part if isinstance(record.label, str)} for name, part in parts.items()}
+    kind = np.frombuffer(ties.facts.kind, np.int32)
+    have = {
+        part: {str(one.name) for code in np.unique(kind[rows]).tolist() if (one := ties.facts.kinds[code]).single}
+        for part, rows in rows_of.items()
+    }
     every = set().union(*have.values())
-    return {name: sorted(every - labels) for name, labels in have.items() if parts[name]}  # type: ignore[type-var]
+    return {part: sorted(every - labels) for part, labels in have.items() if len(rows_of[part])}
 
 
 def _warnings(statement: dict[str, Any], rows: int) -> list[str]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attune.evaluate import charts, words
+from attune import charts, page, words
 from attune.evaluate.report_markdown import markdown
 from attune.runs import write_text
 
@@ -31,8 +28,10 @@ def write_report(results: Results, out_dir: Path) -> None:
     Raises: MachineError if they cannot be written.
     """
     shown = view(results)
-    write_text(Path(out_dir) / "report.html", _clean(_page(shown)))
-    write_text(Path(out_dir) / "report.md", _clean(markdown(shown)))
+    here = Path(__file__)
+    html = page.render(here.with_name("report.html.jinja"), shown, script=here.with_name("report.js"))
+    write_text(Path(out_dir) / "report.html", html)
+    write_text(Path(out_dir) / "report.md", page.clean(markdown(shown)))
 
 
 def summary_table(results: Results) -> Table:
@@ -70,7 +69,7 @@ def view(results: Results) -> dict[str, Any]:
     for system in results["systems"]:
         if bins := system.get("calibration"):
             name = system["system"]
-            calibration.append({"title": name, "svg": _safe(charts.reliability(bins, title=name))})
+            calibration.append({"title": name, "svg": page.safe(charts.reliability(bins, title=name))})
     shown = {
         "run": results["run"],
         "created": words.moment(results["created"]),
@@ -182,11 +181,11 @@ def _forest(results: Results) -> dict[str, Any]:
                 "name": name,
                 "value": words.number(figure["value"] if figure else None),
                 "interval": words.interval(figure),
-                "plot": _safe(plot),
+                "plot": page.safe(plot),
                 "versus": words.versus(system.get("versus")),
             }
         )
-    return {"rows": rows, "axis": _safe(charts.axis(ends))}
+    return {"rows": rows, "axis": page.safe(charts.axis(ends))}
 
 
 def _drawn(figure: Any) -> bool:
@@ -258,7 +257,7 @@ def _curves(results: Results) -> list[dict[str, Any]]:
     for title, curves, zero in plans:
         if svg := charts.lines(curves, title=title, mark=best, zero=zero):
             legend = [(line.kind, line.name) for line in curves if line.name and line.points]
-            drawn.append({"title": title, "legend": legend, "svg": _safe(svg)})
+            drawn.append({"title": title, "legend": legend, "svg": page.safe(svg)})
     return drawn
 
 
@@ -298,7 +297,7 @@ def _classes(tuned: System | None) -> list[dict[str, Any]] | None:
             "support": f"{row['support']:,}",
             "predicted": f"{row['predicted']:,}",
             **{name: words.number(row[name]) for name in ("precision", "recall", "f1")},  # type: ignore[literal-required]
-            "bar": _safe(
+            "bar": page.safe(
                 f'<svg width="60" height="8" aria-hidden="true"><rect class="grid" width="60" height="8" fill="none"/>'
                 f'<rect class="bar c1" width="{60 * row["f1"]:.1f}" height="8"/></svg>'
             ),
@@ -314,40 +313,3 @@ def _data_tables(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Left out", [(name, words.whole(count)) for name, count in data["drops"].items()]),
         ("Split", [(name, words.whole(count)) for name, count in results["splits"].items()]),
     ]
-
-
-# The page -------------------------------------------------------------------------------------------------------------
-
-
-def _safe(svg: str) -> Any:
-    """Mark a chart as markup; charts escape what they are given."""
-    from markupsafe import Markup
-
-    return Markup(svg)
-
-
-def _page(shown: dict[str, Any]) -> str:
-    """Data is escaped by the template; the policy allows exactly this style sheet and this script, and no request."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    style, script = ((here / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return environment.get_template("report.html.jinja").render(
-        **shown, style=_safe(style), script=_safe(script), style_hash=_hash(style), script_hash=_hash(script)
-    )
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates cannot be written as UTF-8: each becomes the replacement character."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)

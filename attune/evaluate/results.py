@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-__all__ = ["Figure", "Versus", "ClassRow", "Pair", "Confusion", "Bin", "System", "Sample", "Data", "Planned", "Results"]
+from attune.charts import Bin
+
+__all__ = ["Figure", "Versus", "ClassRow", "Pair", "Confusion", "System", "Sample", "Data", "Planned", "Results"]
 
 
 class Figure(TypedDict):
@@ -60,16 +62,6 @@ class Confusion(TypedDict):
     matrix: list[list[int]] | None
     pairs: list[Pair]
     """Most confused first."""
-
-
-class Bin(TypedDict):
-    """Answers whose confidence lies in (low, high] (`metrics.calibration.reliability`)."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
 
 
 class System(TypedDict):

@@ -38,9 +38,12 @@ def save_model(
     weights: dict[str, Tensor],
     *,
     stop_ids: list[int],
+    steps: list[dict[str, Any]],
     card: str,
 ) -> None:
     """Write `folder` whole or not at all: the base, freshly loaded at full precision, with the trained weights in it.
+
+    `steps` are those of the data desk that texts go through before the model reads them (`data.desk`, states).
 
     Raises: MachineError if the disk refuses.
     """
@@ -78,6 +81,7 @@ def save_model(
             "task": objective.task,
             "labels": objective.labels,
             "stop_ids": stop_ids,
+            "prepare": steps,
             "base": recipe.model.base,
             "base_files": loading.fingerprint(recipe.model.base),
         }

@@ -72,6 +72,8 @@ class PluginChoice(BaseModel):
     """The key that holds the plugin's name in the file."""
     fallback: ClassVar[str]
     """The plugin where none is named."""
+    nested: ClassVar[bool] = False
+    """Whether options are written below the name, `{pii: {action: mask}}`, as suits an item of a list."""
 
     name: str
     """The plugin's name."""
@@ -90,6 +92,13 @@ class PluginChoice(BaseModel):
         if isinstance(value.get("options"), plugins.Options):
             return value
         given = dict(value)
+        if cls.nested and cls.key not in given:
+            if len(given) != 1:
+                raise PydanticCustomError("plugin_type", "must be a name, or one name with its options below it")
+            ((name, options),) = given.items()
+            if not isinstance(options, Mapping | None):
+                raise PydanticCustomError("plugin_type", f"must give the options of {name} by name")
+            given = {**(options or {}), cls.key: name}
         name = given.pop(cls.key, cls.fallback)
         if name == "auto" and cls.fallback == "auto":
             if given:
@@ -101,8 +110,11 @@ class PluginChoice(BaseModel):
         return {"name": name, "options": plugins.get(cls.kind, name).Config.model_validate(given)}  # type: ignore[attr-defined]
 
     @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {self.key: self.name, **self.options.model_dump(mode="json")}
+    def _flat(self) -> dict[str, Any] | str:
+        options = self.options.model_dump(mode="json")
+        if self.nested:
+            return {self.name: options} if options else self.name
+        return {self.key: self.name, **options}
 
     @classmethod
     def names(cls) -> list[str]:
@@ -116,6 +128,11 @@ class PluginChoice(BaseModel):
         for name, plugin in plugins.find(cls.kind).items():
             core = plugin.Config.__pydantic_core_schema__  # type: ignore[attr-defined]
             schema = dict(handler.resolve_ref_schema(handler(core)))
+            if cls.nested:
+                about = (plugin.__doc__ or "").strip().split("\n")[0]
+                forms.append({"type": "object", "properties": {name: schema}, "required": [name], "title": name,
+                              "additionalProperties": False, "description": about})  # fmt: skip
+                continue
             schema["properties"] = {cls.key: {"const": name}, **schema.get("properties", {})}
             schema["required"] = [*([] if name == cls.fallback else [cls.key]), *schema.get("required", [])]
             schema["title"] = name

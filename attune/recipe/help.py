@@ -51,12 +51,21 @@ def section_of(key: tuple[str | int, ...], values: Any) -> type[BaseModel] | Non
     """The model whose field `key` names; a plugin's own `Config` where one is chosen. () is the recipe."""
     model: type[BaseModel] = Recipe
     for part in key:
+        if isinstance(part, int):
+            values = values[part] if isinstance(values, list) and part < len(values) else None
+            continue
+        if issubclass(model, PluginChoice):  # one that stands in a list: its name is the next part of the key
+            plugin = plugins.find(model.kind).get(part)
+            if plugin is None:
+                return None
+            model, values = plugin.Config, values.get(part) if isinstance(values, dict) else None  # type: ignore[attr-defined]
+            continue
         values = values.get(part) if isinstance(values, dict) else None
         inner = _models(model.model_fields[part].annotation) if part in model.model_fields else []  # type: ignore[index]
         if not inner:
             return None
         model = inner[0]
-        if issubclass(model, PluginChoice):
+        if issubclass(model, PluginChoice) and not model.nested:
             plugin = plugins.find(model.kind).get(_chosen(model, values))
             if plugin is None:
                 return None
@@ -65,8 +74,11 @@ def section_of(key: tuple[str | int, ...], values: Any) -> type[BaseModel] | Non
 
 
 def _field(key: tuple[str | int, ...], values: Any) -> FieldInfo | None:
-    words = tuple(part for part in key if isinstance(part, str))
-    section = section_of(words[:-1], values) if words else None
+    words = [part for part in key if isinstance(part, str)]
+    if not words:
+        return None
+    last = len(key) - 1 - key[::-1].index(words[-1])
+    section = section_of(key[:last], values)
     return section.model_fields.get(words[-1]) if section else None
 
 
@@ -135,7 +147,11 @@ def keys() -> Iterator[str]:
         for name, field in model.model_fields.items():
             yield at + name
             for inner in _models(field.annotation):
-                if issubclass(inner, PluginChoice):
+                if issubclass(inner, PluginChoice) and inner.nested:
+                    for title, plugin in plugins.find(inner.kind).items():
+                        yield f"{at}{name}.{title}"
+                        yield from below(plugin.Config, f"{at}{name}.{title}.")  # type: ignore[attr-defined]
+                elif issubclass(inner, PluginChoice):
                     yield f"{at}{name}.{inner.key}"
                     for plugin in plugins.find(inner.kind).values():
                         yield from below(plugin.Config, f"{at}{name}.")  # type: ignore[attr-defined]
@@ -150,7 +166,7 @@ def misplaced(key: tuple[str | int, ...], values: Any) -> tuple[str, str | None]
     *above, name = key
     word = str(name)
     words = tuple(part for part in above if isinstance(part, str))
-    section = section_of(words, values)
+    section = section_of(tuple(above), values)
     inside = f" in {'.'.join(words)}" if words else ""
     what = f"unknown key '{word}'{inside}"
     if word in NOT_HERE:
@@ -280,6 +296,8 @@ def _explain_plugin(section: type[PluginChoice], at: str, rest: list[str]) -> st
     found = plugins.find(section.kind)
     if not rest:
         written = f"Written `{at}: {{{section.key}: NAME, ...options}}` or `{at}: NAME`."
+        if section.nested:
+            written = f"Written `{at}: [NAME, NAME: {{...options}}]`."
         lines = [f"{at}: {' '.join((section.__doc__ or '').split())} {written}"]
         lines += [
             f"  {name}{' (default)' if name == section.fallback else ''}: {_first(plugin)}"

@@ -15,7 +15,18 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from attune.recipe.base import Number, OffIsNull, PluginChoice, Positive, Section, Share, Whole, known, seconds
 
-__all__ = ["Recipe", "Model", "Adapter", "Data", "Split", "Objective", "Train", "EarlyStopping", "Evaluate"]
+__all__ = [
+    "Recipe",
+    "Model",
+    "Adapter",
+    "Data",
+    "Preparation",
+    "Split",
+    "Objective",
+    "Train",
+    "EarlyStopping",
+    "Evaluate",
+]
 
 
 class Adapter(PluginChoice):
@@ -78,6 +89,12 @@ class Split(Section):
         return self
 
 
+class Preparation(PluginChoice):
+    """One step of the data desk: its name, or its name with its options below it."""
+
+    kind, key, fallback, nested = "step", "step", "", True
+
+
 class Data(Section):
     """What to learn from, and how it is read, divided and cut."""
 
@@ -96,6 +113,9 @@ class Data(Section):
     """The column to predict in a table. null means the usual names: label, class, category, target."""
     task: Literal["auto", "classification", "multilabel", "regression", "tagging", "generation", "text"] = "auto"
     """What is to be learned. `auto` decides from the columns and says so."""
+    prepare: list[Preparation] = []
+    """Steps that clean, redact, filter or add to the data, in order: `[whitespace, dates, pii: {action: mask}]`. Every
+    change is in the run's ledger. Steps on what the model reads run over all parts; the others over training rows."""
     split: Split = Split()
     """How rows are divided where no test or validation file is given."""
     leakage: Literal["drop_train", "report", "error"] = "drop_train"

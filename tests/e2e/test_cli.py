@@ -76,7 +76,7 @@ def test_import_attune_loads_no_torch() -> None:
 
 
 def test_functions_stay_functions_after_their_rooms_are_loaded() -> None:
-    code = "import attune, attune.train.optim, attune.evaluate.words\n"
+    code = "import attune, attune.train.optim, attune.evaluate.report\n"
     code += "print(callable(attune.train), callable(attune.evaluate))"
     done = subprocess.run([sys.executable, "-c", code + "\nattune.train('nope.yaml')"], capture_output=True, text=True)
     assert done.stdout.strip() == "True True" and "no such recipe file" in done.stderr

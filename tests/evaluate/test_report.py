@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from attune.evaluate import charts, words
+from attune import charts, words
 from attune.evaluate.report import summary_table, write_report
 
 ATTACK = "</script><img src=x onerror=alert(1)>"

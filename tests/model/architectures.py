@@ -298,7 +298,7 @@ def measure(name: str, folder: Path) -> Row:
             resumed.append(all(torch.equal(whole[key], value) for key, value in again.weights().items()))
         row.resumes = all(resumed) and (row.resumes or kind == "lora")
         target = folder / f"{kind}-model"
-        save_model(target, recipe, objective, tokenizer, whole, stop_ids=[2], card="---\n---\n")
+        save_model(target, recipe, objective, tokenizer, whole, stop_ids=[2], steps=[], card="---\n---\n")
         ours = library_forward(trained.model, head, rows)
         if json.loads((target / "manifest.json").read_text())["kind"] == "adapter":
             from peft import PeftModel

@@ -236,7 +236,7 @@ def test_what_was_trained_is_what_is_saved(tmp_path: Path, name: str, adapter: d
     assert all(row["grad_norm"] > 0 for row in logged)
     target = tmp_path / "model"
     tokenizer = load_tokenizer(recipe.model)
-    save_model(target, recipe, objective, tokenizer, masters.weights(), stop_ids=[2], card="---\n---\n")
+    save_model(target, recipe, objective, tokenizer, masters.weights(), stop_ids=[2], steps=[], card="---\n---\n")
     rows = matrix.examples("lm")
     ours = matrix.library_forward(policy.model, "lm", rows)
     plain = matrix.library_forward(transformers.AutoModelForCausalLM.from_pretrained(base).eval(), "lm", rows)
@@ -253,7 +253,7 @@ def test_a_tuned_adapter_refuses_another_base(tmp_path: Path) -> None:
     recipe = matrix.recipe_for(base, "lm", {"type": "lora", "r": 4})
     objective, tokenizer = matrix.objective_for(recipe, "lm"), load_tokenizer(recipe.model)
     weights = Masters(build(recipe, objective, tokenizer), recipe.train, dtype=torch.float32).weights()
-    save_model(tmp_path / "model", recipe, objective, tokenizer, weights, stop_ids=[2], card="")
+    save_model(tmp_path / "model", recipe, objective, tokenizer, weights, stop_ids=[2], steps=[], card="")
     matrix.save_base("Llama, tied", base)
     with pytest.raises(RecipeError, match="other weights"):
         open_model(tmp_path / "model", recipe)

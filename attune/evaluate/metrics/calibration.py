@@ -51,7 +51,7 @@ class Ece:
 
 
 def reliability(records: list[Record], predictions: Predictions) -> list[dict[str, Any]] | None:
-    """The bins of the reliability diagram that hold rows (see `results.Bin`); None without scores."""
+    """The bins of the reliability diagram that hold rows (see `charts.Bin`); None without scores."""
     if predictions.scores is None or not records:
         return None
     statistics = Ece().statistics(records, predictions)

@@ -1,4 +1,4 @@
-"""Charts of the report as SVG text: plain shapes that the page's style sheet colours for light, dark and print.
+"""Charts of reports as SVG text: plain shapes that the page's style sheet colours for light, dark and print.
 
 Every text that comes from data is escaped here; the results are safe to put into a page as they are.
 """
@@ -8,15 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypedDict
 
-if TYPE_CHECKING:
-    from attune.evaluate.results import Bin
-
-__all__ = ["Line", "lines", "whisker", "scale", "axis", "reliability", "ticks", "short"]
+__all__ = ["Bin", "Line", "lines", "bars", "share", "whisker", "scale", "axis", "reliability", "ticks", "short"]
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 14, 34
+
+
+class Bin(TypedDict):
+    """Answers whose confidence lies in (low, high] (`metrics.calibration.reliability`)."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
 
 
 class Line(NamedTuple):
@@ -173,3 +180,47 @@ def reliability(bins: Sequence[Bin], *, title: str) -> str:
     parts.append(f'<text x="{left - 8}" y="{base + strip - 4}" text-anchor="end">rows</text>')
     parts.append(f'<text x="{right}" y="{base + strip + 33}" text-anchor="end">confidence</text>')
     return _svg("".join(parts), title, right + 14, base + strip + 38)
+
+
+def bars(counts: Sequence[int], width: float, *, title: str, unit: str, marks: Sequence[float] = ()) -> str:
+    """A histogram of even bins that begin at 0; `marks` draws dashed upright lines. The last bin holds the rest."""
+    if not counts:
+        return ""
+    right, top = len(counts) * width, max(counts) * 1.06 or 1
+
+    def x_at(x: float) -> float:
+        return round(LEFT + x / right * (WIDTH - LEFT - RIGHT), 1)
+
+    def y_at(y: float) -> float:
+        return round(HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM), 1)
+
+    parts = []
+    for y in ticks(0, top):
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_at(y)}" y2="{y_at(y)}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y_at(y) + 4}" text-anchor="end">{short(y)}</text>')
+    for x in ticks(0, right):
+        parts.append(f'<text x="{x_at(x)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{short(x)}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(unit)}</text>')
+    for at, count in enumerate(counts):
+        left, end = x_at(at * width), x_at((at + 1) * width)
+        last = "" if at + 1 < len(counts) else " and more"
+        words = f"{short(at * width)} to {short((at + 1) * width - 1)}{last}: {count:,} rows"
+        parts.append(
+            f'<g><title>{words}</title><rect class="bar c1" x="{left}" y="{y_at(count)}" '
+            f'width="{max(0.5, round(end - left - 1, 1))}" height="{round(HEIGHT - BOTTOM - y_at(count), 1)}"/></g>'
+        )
+    for mark in marks:
+        if 0 < mark < right:
+            parts.append(f'<line class="mark" x1="{x_at(mark)}" x2="{x_at(mark)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+            parts.append(f'<text x="{x_at(mark) + 4}" y="{TOP + 10}">{short(mark)}</text>')
+    return _svg("".join(parts), title)
+
+
+def share(value: float, *, kind: str = "c1", width: int = 90) -> str:
+    """A small bar for a table cell: how much of 1."""
+    full = max(0.0, min(1.0, value)) * width
+    return (
+        f'<svg class="share" width="{width}" height="8" aria-hidden="true">'
+        f'<rect class="wash" width="{width}" height="8"/>'
+        f'<rect class="bar {kind}" width="{full:.1f}" height="8"/></svg>'
+    )

@@ -1,0 +1,1 @@
+"""Steps that add training records; one file each."""

@@ -1,0 +1,1 @@
+"""Steps that make texts and labels uniform; one file each."""

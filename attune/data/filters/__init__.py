@@ -1,0 +1,1 @@
+"""Steps that leave training records out by a rule; one file each."""

@@ -1,0 +1,111 @@
+"""What the data desk is worth: the same recipe on raw data and on prepared data, on the same untouched test rows.
+
+    python benchmarks/desk_effect.py banking77 --seeds 0 1 2      # 20 % of labels flipped, 20 % of rows duplicated
+    python benchmarks/desk_effect.py claims --seeds 0 1 2         # examples/claims as it is: messy on purpose
+
+Each seed makes its own noise and its own training. Prints one line a seed (difference of test macro-F1, paired over the
+rows, with its interval and p) and the mean over seeds. ATTUNE_SHARED names the folder with Banking77.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import re
+import tempfile
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import attune
+from attune.evaluate.compare import compare
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("ATTUNE_SHARED", REPO.parent / "shared"))
+TEXT = ["unicode", "control_characters", "whitespace"]
+DUPLICATES = ["exact_duplicates", "normalised_duplicates", "near_duplicates", "conflicts"]
+DESK = {
+    "banking77": [*TEXT, {"label_noise": {"action": "drop", "embeddings": True}}, *DUPLICATES],
+    "claims": [*TEXT, "dates", "citations", "numbers", {"labels": {"mode": "auto"}}, *DUPLICATES],
+}
+RECIPE: dict[str, dict[str, Any]] = {
+    "banking77": {
+        "model": {"base": "minilm"},
+        "adapter": {"type": "freeze", "layers": 3},
+        "data": {"target": "category", "truncate": "window"},
+        "objective": {"name": "classify", "label_smoothing": 0.1},
+        "train": {"epochs": 3, "batch_size": 64, "learning_rate": 2e-4, "warmup_ratio": 0.1, "early_stopping": None,
+                  "eval_every": 10_000},
+        "evaluate": {"baselines": []},
+    },
+    "claims": {
+        "model": {"base": "starter"},
+        "adapter": {"type": "full"},
+        "data": {"target": "claim_type", "truncate": "window", "max_drop": 0.2},
+        "objective": {"name": "classify"},
+        "train": {"epochs": 6, "batch_size": 32, "weight_decay": 0.05, "warmup_ratio": 0.06, "eval_every": 200},
+        "evaluate": {"baselines": []},
+    },
+}  # fmt: skip
+
+
+def noisy(source: Path, target: Path, seed: int, *, flipped: float = 0.2, repeated: float = 0.2) -> None:
+    """A copy with labels flipped at random, and rows repeated: half of them as they are, half with small edits."""
+    rng = random.Random(seed)
+    with open(source, newline="", encoding="utf-8") as file:
+        rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+    labels = sorted({label for _, label in rows})
+    rows = [
+        (text, rng.choice([other for other in labels if other != label]) if rng.random() < flipped else label)
+        for text, label in rows
+    ]
+    copies = rng.sample(rows, int(repeated * len(rows)))
+    rows += [(text if rng.random() < 0.5 else edited(text, rng), label) for text, label in copies]
+    rng.shuffle(rows)
+    with open(target, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "category"), *rows])
+
+
+def edited(text: str, rng: random.Random) -> str:
+    """The same words in other clothes: case, blanks, an ending."""
+    return rng.choice([
+        text.upper(), text.lower(), re.sub(" ", "  ", text), text.rstrip("?.!") + " ?", f"Hi, {text}", f"{text} Thanks!",
+    ])  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=sorted(DESK))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="*", default=[], help="overrides of both recipes")
+    parser.add_argument("--out", type=Path, help="keep the runs here")
+    arguments = parser.parse_args()
+    name = arguments.data
+    differences = []
+    with tempfile.TemporaryDirectory() as scratch:
+        out = arguments.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        for seed in arguments.seeds:
+            if name == "banking77":
+                train, test = out / f"banking77-{seed}.csv", SHARED / "banking77" / "test.csv"
+                noisy(SHARED / "banking77" / "train.csv", train, seed)
+            else:
+                train, test = REPO / "examples/claims/train.csv", REPO / "examples/claims/test.csv"
+            runs = {}
+            for kind, steps in (("desk", DESK[name]), ("raw", [])):
+                recipe = {**RECIPE[name], "name": f"{name}-{seed}-{kind}", "seed": seed}
+                recipe["data"] = {**recipe["data"], "path": str(train), "test": str(test), "prepare": steps}
+                runs[kind] = attune.train(recipe, arguments.set, out=out)
+            result = compare(runs["desk"], runs["raw"])
+            differences.append(result["difference"])
+            print(f"seed {seed}: {result['sentence']}", flush=True)
+    spread = stdev(differences) if len(differences) > 1 else float("nan")
+    print(
+        f"{name}: desk minus raw {mean(differences):+.4f} macro-F1, spread {spread:.4f}, n = {len(differences)} seeds"
+    )
+
+
+if __name__ == "__main__":
+    main()
