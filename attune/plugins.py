@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from attune.errors import RecipeError
 
-__all__ = ["Options", "ROOMS", "find", "names", "get", "nearest"]
+__all__ = ["Options", "ROOMS", "find", "names", "get", "nearest", "summary"]
 
 
 class Options(BaseModel):
@@ -70,6 +71,12 @@ def find(kind: str) -> dict[str, type]:
             raise RuntimeError(f"two {kind} plugins are named {name!r}: {found[name]} and {plugin}")
         found[name] = plugin
     return dict(sorted(found.items()))
+
+
+def summary(plugin: type) -> str:
+    """What a plugin is, in one sentence: the first of its docstring."""
+    paragraph = " ".join((plugin.__doc__ or "").strip().split("\n\n")[0].split())
+    return re.split(r"(?<=[a-z\d)`])\. ", paragraph)[0]
 
 
 def names(kind: str) -> list[str]:

@@ -8,6 +8,7 @@ shared prompt.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,34 +48,33 @@ class Ledger:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise MachineError(f"cannot read the split ledger {path}", why=str(error), fix="check the file") from error
         fix = f"restore {path} from a copy; if there is none, delete it: all rows are then split anew"
-        for number, line in enumerate(lines, 1):
+        head: dict[str, Any] | None = None
+        for number, line in enumerate(_lines_of(path), 1):
             where = f"{path}:{number}"
             try:
                 row = json.loads(line)
-                if number == 1:
+                if head is None:
                     head = row
                     if head["attune_split_ledger"] != VERSION:
                         raise DataError(
                             "this split ledger was written by another version of attune", where=where, fix=fix
                         )
                     continue
-                place = Place(row["split"], row["cluster"])
-                if place.split not in SPLITS or not isinstance(place.cluster, str):
-                    raise ValueError(f"split is {place.split!r}")
-                if "text" in row:
-                    self.records[row["key"]] = (row["text"], place)
-                    self.places[row["text"]] = place
+                if row["split"] not in SPLITS or not isinstance(row["cluster"], str):
+                    raise ValueError(f"split is {row['split']!r}")
+                text = row.get("text")
+                # A row that is tied to none is its own cluster: its key is kept once. A million rows are read here.
+                place = Place(sys.intern(row["split"]), text if text == row["cluster"] else row["cluster"])
+                if text is not None:
+                    self.records[row["key"]] = (text, place)
+                    self.places[text] = place
                 else:
                     self.places[row["key"]] = place
             except (ValueError, KeyError, TypeError) as error:
                 what = "this line of the split ledger is damaged"
                 raise DataError(what, where=where, why=repr(error), fix=fix) from error
-        if not lines:
+        if head is None:
             raise DataError("the split ledger is empty", where=str(path), why="its first line is missing", fix=fix)
         if head["made"] != self.head["made"]:
             raise DataError(
@@ -120,6 +120,14 @@ class Ledger:
             yield json.dumps({"key": key, "text": text, **place._asdict()}) + "\n"
         for key in sorted(self.places.keys() - texts):
             yield json.dumps({"key": key, **self.places[key]._asdict()}) + "\n"
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"cannot read the split ledger {path}", why=str(error), fix="check the file") from error
 
 
 def _listed(names: list[str]) -> str:

@@ -129,13 +129,13 @@ class PluginChoice(BaseModel):
             core = plugin.Config.__pydantic_core_schema__  # type: ignore[attr-defined]
             schema = dict(handler.resolve_ref_schema(handler(core)))
             if cls.nested:
-                about = (plugin.__doc__ or "").strip().split("\n")[0]
+                about = plugins.summary(plugin)
                 forms.append({"type": "object", "properties": {name: schema}, "required": [name], "title": name,
                               "additionalProperties": False, "description": about})  # fmt: skip
                 continue
             schema["properties"] = {cls.key: {"const": name}, **schema.get("properties", {})}
             schema["required"] = [*([] if name == cls.fallback else [cls.key]), *schema.get("required", [])]
             schema["title"] = name
-            schema["description"] = (plugin.__doc__ or "").strip().split("\n")[0]
+            schema["description"] = plugins.summary(plugin)
             forms.append(schema)
         return {"oneOf": forms}

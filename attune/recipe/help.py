@@ -251,10 +251,6 @@ def _plugin_text(title: str, plugin: type) -> str:
     )
 
 
-def _first(plugin: type) -> str:
-    return (plugin.__doc__ or "").strip().split("\n")[0]
-
-
 def explain(key: str = "") -> str:
     """What a key of a recipe means, its type, default and choices; of a section, all its keys.
 
@@ -300,7 +296,7 @@ def _explain_plugin(section: type[PluginChoice], at: str, rest: list[str]) -> st
             written = f"Written `{at}: [NAME, NAME: {{...options}}]`."
         lines = [f"{at}: {' '.join((section.__doc__ or '').split())} {written}"]
         lines += [
-            f"  {name}{' (default)' if name == section.fallback else ''}: {_first(plugin)}"
+            f"  {name}{' (default)' if name == section.fallback else ''}: {plugins.summary(plugin)}"
             for name, plugin in found.items()
         ]
         return "\n".join([*lines, f"`attune explain {at}.NAME` lists the options of one."])
@@ -309,7 +305,7 @@ def _explain_plugin(section: type[PluginChoice], at: str, rest: list[str]) -> st
     if rest[0] in found:
         config = found[rest[0]].Config  # type: ignore[attr-defined]
         if len(rest) == 1:
-            return _plugin_text(f"{at}.{rest[0]}: {_first(found[rest[0]])}", found[rest[0]])
+            return _plugin_text(f"{at}.{rest[0]}: {plugins.summary(found[rest[0]])}", found[rest[0]])
         if len(rest) == 2 and rest[1] in config.model_fields:
             return _one(".".join([at, *rest]), config.model_fields[rest[1]])
         known = list(config.model_fields)

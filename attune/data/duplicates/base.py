@@ -13,7 +13,7 @@ from attune.records import Record, Span
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Deduplicate", "Copies", "Link", "label_name"]
+__all__ = ["Deduplicate", "Copies", "Link", "label_name", "several"]
 
 
 class Link(NamedTuple):

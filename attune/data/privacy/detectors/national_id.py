@@ -17,7 +17,7 @@ PRIORITY = 72
 SSN_SAID = r"ssn|ssa|social security|social insurance|soc\.? ?sec|itin|taxpayer"
 SSN = re.compile(r"(?<![\w-])(?<!\d[.,])\d{3}([- .\u2011\u2013])\d{2}\1\d{4}(?![\w-])(?![.,]\d)")
 SSN_BARE = re.compile(r"(?<![\w.-])\d{9}(?![\w-])(?![.,]\d)")
-SSN_WORD = re.compile(rf"(?i)(?<![a-z])(?:{SSN_SAID})(?![a-z])")
+SSN_WORD = re.compile(rf"(?i)(?<![a-z\[])(?:{SSN_SAID})(?![a-z])")
 
 
 class Form(NamedTuple):

@@ -7,7 +7,7 @@ import re
 __all__ = ["PHONE", "NUMBERED", "IDENTITY"]
 
 PHONE = re.compile(
-    r"(?i)(?:(?<![a-z])(?:call(?:s|ed|ing)?|phon(?:e|es|ed)|dial|ring|rang|text(?: me| us| him| her)|tele(?:phone)?|"
+    r"(?i)(?:(?<![a-z\[])(?:call(?:s|ed|ing)?|phon(?:e|es|ed)|dial|ring|rang|text(?: me| us| him| her)|tele(?:phone)?|"
     r"tel|ph|mobil[eny]?|mob|cell(?:phone|ular)?"
     r"|fax|whatsapp|signal|telegram|sms|hotline|landline|switchboard|voicemail|reach(?:able|ed)?|contact(?: number)?|"
     r"(?:my|his|her|their|our|whose|work|home|office) (?:new |old )?number"
