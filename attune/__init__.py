@@ -17,6 +17,7 @@ _PUBLIC = {
     "Run": "attune.runs",
     "run": "attune.flow",
     "prepare": "attune.flow",
+    "audit": "attune.flow",
     "train": "attune.flow",
     "evaluate": "attune.flow",
     "load": "attune.tuned",

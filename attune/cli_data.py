@@ -1,4 +1,4 @@
-"""`attune data`: look at data before training."""
+"""`attune data`: everything about data before training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from attune.cli_curate import data_distill, data_review, data_synthesize
 from attune.cli_label import data_label
 
 __all__ = ["app", "Json", "Set"]
 
-app = typer.Typer(no_args_is_help=True, help="Look at data before training: check, show, split.")
+app = typer.Typer(no_args_is_help=True, help="Data before training: look, clean, redact, audit, label, make, forget.")
 app.command("label")(data_label)
+app.command("synthesize")(data_synthesize)
+app.command("distill")(data_distill)
+app.command("review")(data_review)
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")
@@ -30,6 +34,13 @@ def _columns(pairs: list[str] | None) -> dict[str, str]:
         if "=" not in pair:
             raise UsageError(f"--column {pair} is not ours=yours", fix="--column text=note")
     return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def _source(path: str, columns: list[str] | None, target: str | None, test: str | None = None) -> Any:
+    """A recipe file, or the recipe that a data file makes."""
+    if path.endswith((".yaml", ".yml")):
+        return path
+    return {"data": {"path": path, "target": target, "columns": _columns(columns), "test": test}}
 
 
 @app.command("check")
@@ -85,12 +96,7 @@ def data_show(
     """Examples as the model will see them, with the supervised part marked."""
     from attune import flow
 
-    source: Any = (
-        path
-        if path.endswith((".yaml", ".yml"))
-        else {"data": {"path": path, "target": target, "columns": _columns(column)}}
-    )
-    print(flow.rehearse(source, set_ or [], n=n))
+    print(flow.rehearse(_source(path, column, target), set_ or [], n=n))
 
 
 @app.command("prepare")
@@ -113,11 +119,9 @@ def data_prepare(
     from attune import flow
     from attune.terminal import Terminal
 
-    source: Any = path
-    if not path.endswith((".yaml", ".yml")):
-        source = {"data": {"path": path, "target": target, "columns": _columns(column), "test": test}}
     overrides = [f"data.prepare=[{steps}]"] if steps else []
     show = Terminal(quiet=as_json)
+    source = _source(path, column, target, test)
     made = flow.prepare(source, [*overrides, *(set_ or [])], out=out, accept=accept or [], show=show)
     if as_json:
         print(json.dumps({"folder": str(made.folder), **made.facts}, ensure_ascii=False))
@@ -131,6 +135,61 @@ def data_prepare(
     print(f"Audit: {made.folder / 'audit.html'}")
     print(f"Next: attune run {made.folder / 'train.jsonl'} --validation {made.folder / 'validation.jsonl'} "
           f"--test {made.folder / 'test.jsonl'}")  # fmt: skip
+
+
+@app.command("audit")
+def data_audit(
+    path: Annotated[str, typer.Argument(help="A data file or folder, or a recipe (.yaml).", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for audit.html and audit.json.")] = Path("audit"),
+    test: Annotated[str | None, typer.Option("--test", help="A held-out file.")] = None,
+    column: Columns = None,
+    target: Target = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Look at data as it is: balance, lengths, wrong labels, groups, short cuts, split; changes nothing."""
+    from attune import flow
+    from attune.terminal import Terminal
+
+    result = flow.audit(_source(path, column, target, test), set_ or [], out=out, show=Terminal(quiet=as_json))
+    print(json.dumps(result, ensure_ascii=False) if as_json else f"Audit: {out / 'audit.html'}")
+
+
+@app.command("forget")
+def data_forget(
+    match: Annotated[str, typer.Option("--match", help="A name, an e-mail, a number: whose records.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of prepared data.", show_default=False)],
+    source: Annotated[
+        list[Path] | None, typer.Option("--source", help="Your own file (JSON lines or CSV) to rewrite too.")
+    ] = None,
+    runs: Annotated[list[Path] | None, typer.Option("--runs", help="A folder of runs: says which used them.")] = None,
+    regex: Annotated[bool, typer.Option("--regex", help="The match is a regular expression.")] = False,
+    suppression: Annotated[
+        Path | None, typer.Option("--suppression", help="List that keeps them from coming back (no plain text in it).")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove; without it nothing is changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a person's records from prepared data and sources, and say which runs learned from them."""
+    from attune.data.forget import forget
+
+    report = forget(
+        match, folders, regex=regex, sources=source or [], runs=runs or [], suppression=suppression, apply=apply
+    )
+    if as_json:
+        print(json.dumps(report.to_dict(), ensure_ascii=False))
+        return
+    for file, rows in report.files.items():
+        print(f"{file}: {rows:,} rows {'removed' if apply else 'would be removed'}")
+    for run in report.runs:
+        print(f"run {run.run}: {run.why}")
+    for title, files in (("by hand", report.by_hand), ("not searched", report.unsearched)):
+        for file in files:
+            print(f"{title}: {file}")
+    if not report.files:
+        print("no record matches")
+    elif not apply:
+        print("Next: the same command with --apply")
 
 
 @app.command("diff")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attune.train.loop import Progress
     from attune.train.stage import Trained
 
-__all__ = ["Show", "run", "train", "evaluate", "prepare", "rehearse"]
+__all__ = ["Show", "run", "train", "evaluate", "prepare", "audit", "rehearse"]
 
 OBJECTIVE_OF = {
     "classification": "classify",
@@ -37,8 +37,17 @@ OBJECTIVE_OF = {
 }
 
 
-USUAL_STEPS = ["unicode", "control_characters", "whitespace", "missing", "labels", "duplicates", "conflicts"]
-"""What `prepare` does where `data.prepare` names nothing: only what is safe on any data."""
+USUAL_STEPS = (
+    "control_characters",
+    "unicode",
+    "whitespace",
+    "missing",
+    "labels",
+    "exact_duplicates",
+    "normalised_duplicates",
+    "conflicts",
+)
+"""What `prepare` does where `data.prepare` names nothing: only what is safe on any data, where it fits the task."""
 
 
 class Show:
@@ -287,13 +296,13 @@ def prepare(
     root = Path(out)
     root.mkdir(parents=True, exist_ok=True)
     show.stage("prepare")
-    if not recipe.data.prepare:
-        recipe = recipe.replace({"data.prepare": USUAL_STEPS})
     ledger = root / ".splits" / f"{_data_key(recipe)}.jsonl"
     ledger.parent.mkdir(exist_ok=True)
 
     def once(recipe: Recipe) -> Read:
-        return read(recipe, prepared=root, ledger=ledger, rejects=root / ".rejects.jsonl", say=show.say)
+        return read(
+            recipe, prepared=root, ledger=ledger, rejects=root / ".rejects.jsonl", usual=USUAL_STEPS, say=show.say
+        )
 
     found = once(recipe)
     if wanted := list(accept):
@@ -304,8 +313,37 @@ def prepare(
     show.stage("audit")
     result = audit.audit(made.parts, found.task, manifest=found.manifest)
     audit.write_page(result, made.folder)
-    write_json(made.folder / "manifest.json", {**found.manifest, "seconds": None})
+    # no path of this machine and no clock: the folder's files depend on the data and the steps alone
+    manifest = {key: value for key, value in found.manifest.items() if key not in ("seconds", "prepared")}
+    manifest["split"] = {key: value for key, value in manifest["split"].items() if key != "ledger"}
+    write_json(made.folder / "manifest.json", manifest)
     return made
+
+
+def audit(
+    source: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    out: str | Path = "audit",
+    show: Show | None = None,
+) -> dict[str, Any]:
+    """What stands in the data as it is: balance, lengths, wrong labels, groups, short cuts, split. Changes nothing.
+
+    Writes `audit.html` and `audit.json` into `out` and returns the latter.
+    """
+    from attune.data import audit
+    from attune.data.prepare import read
+
+    show = show or Show()
+    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    show.stage("audit")
+    found = read(recipe.replace({"data.prepare": []}), prepared=folder, say=show.say)
+    parts = {"train": found.split.train, "validation": found.split.validation, "test": found.split.test}
+    result = audit.audit(parts, found.task, manifest=found.manifest)
+    audit.write_page(result, folder)
+    return result
 
 
 def _prepare(

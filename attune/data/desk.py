@@ -23,7 +23,7 @@ from attune.errors import DataError, MachineError
 from attune.records import Record
 from attune.runs import fsync_dir, write_json
 
-__all__ = ["Desk", "Prepared", "prepare_parts", "make_steps", "restored", "through", "PARTS"]
+__all__ = ["Desk", "Prepared", "prepare_parts", "make_steps", "fits", "restored", "through", "PARTS"]
 
 PARTS = ("train", "validation", "test")
 VERSION = 1
@@ -65,7 +65,7 @@ def prepare_parts(
     address = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     folder = root / address
     if not (folder / "facts.json").exists():
-        _sweep(root, address)
+        _sweep(root)
         temporary = root / f".tmp-{address}-{os.getpid()}"
         try:
             desk = Desk(steps, temporary, say)
@@ -122,9 +122,9 @@ def through(steps: Sequence[Step], record: Record) -> Record:
     return record
 
 
-def _sweep(root: Path, address: str) -> None:
+def _sweep(root: Path) -> None:
     """Remove what processes that were killed left behind."""
-    for left in root.glob(f".tmp-{address}-*"):
+    for left in root.glob(".tmp-*"):
         try:
             os.kill(int(left.name.rsplit("-", 1)[1]), 0)
         except ProcessLookupError:
@@ -138,6 +138,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fits(name: str, task: str) -> bool:
+    """Whether a step makes sense for a task."""
+    plugin: Any = plugins.get("step", name)
+    return plugin.tasks is None or task in plugin.tasks
+
+
 def make_steps(choices: Sequence[Any], context: Context) -> list[Step]:
     """The steps of a recipe's `data.prepare`, in its order.
 
@@ -146,7 +152,7 @@ def make_steps(choices: Sequence[Any], context: Context) -> list[Step]:
     steps = []
     for choice in choices:
         plugin: Any = plugins.get("step", choice.name)
-        if plugin.tasks is not None and context.task not in plugin.tasks:
+        if not fits(choice.name, context.task):
             raise DataError(
                 f"data.prepare: step '{choice.name}' is for {', '.join(plugin.tasks)} data, and this is {context.task}",
                 fix="leave it out",

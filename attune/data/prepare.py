@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,8 +17,9 @@ import numpy as np
 from attune.data import desk
 from attune.data.examples import Example, ExampleStore
 from attune.data.render import Renderer
-from attune.data.sources import Loaded, load_records
+from attune.data.sources import Loaded, Spooled, load_records, spool_records
 from attune.data.split import Split, split
+from attune.data.spool import Chosen, spooled
 from attune.data.steps import Context
 from attune.errors import DataError, RecipeError, UsageError
 
@@ -99,57 +102,103 @@ def read(
     prepared: Path,
     ledger: Path | None = None,
     rejects: Path | None = None,
+    usual: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Read:
     """Read and divide the data that a recipe names, and put it through the steps of `data.prepare`. Needs no model.
 
-    `prepared` is the folder where prepared data is kept by address.
+    `prepared` is the folder where prepared data is kept by address; `usual` are the steps where the recipe names none
+    (those that fit the task).
     Raises: DataError with file:line:column.
     """
     data = recipe.data
     started = time.monotonic()
-
     notices: list[str] = []
+    # A list where the records fit into memory anyway, since a model will train on them; else they stay on disk.
+    scratch = prepared / f".tmp-read-{os.getpid()}" if data.prepare or usual else None
+    try:
+        loaded = _load(recipe, data.paths, data.task, scratch and scratch / "train.jsonl", rejects, notices, say)
+        task = loaded.task
+        notices.insert(0, loaded.why)
+        given = {
+            name: _load(recipe, path, task, scratch and scratch / f"{name}.jsonl", rejects, notices, say)
+            for name, path in (("test", data.test), ("validation", data.validation))
+            if path
+        }
+        return _divide(recipe, loaded, given, task, notices, started, prepared, ledger, usual, say)
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
-    def load(path: str | list[str], task: str) -> Loaded:
-        loaded = load_records(
-            path,
-            format=data.format,
-            columns=dict(data.columns),
-            target=data.target,
-            task=None if task == "auto" else task,
-            on_bad_row=data.on_bad_row,
-            max_drop=data.max_drop,
-            rejects=rejects,
-        )
-        if loaded.task not in (*LABEL_TASKS, "generation", "text"):
-            found = [answer for record in loaded.records if (answer := _best_answer(record)) is not None]
-            if not found:
-                raise DataError(f"this looks like {loaded.task} data without any answer to train on", why=loaded.why)
-            rows = len(found)
-            notices.append(f"{loaded.task} data: the better (or good) answer of each of {rows} rows is the answer")
-            loaded.task, loaded.records = "generation", found
-        return loaded
 
-    loaded = load(data.paths, data.task)
-    task = loaded.task
-    notices.insert(0, loaded.why)
-    records = loaded.records
-    given = {
-        name: load(path, task) if path else None
-        for name, path in (("test", data.test), ("validation", data.validation))
+def _load(
+    recipe: Recipe,
+    path: str | list[str],
+    task: str,
+    spool: Path | None,
+    rejects: Path | None,
+    notices: list[str],
+    say: Callable[[str], None],
+) -> Loaded | Spooled:
+    """One file's records: in memory, or in the file `spool`."""
+    data = recipe.data
+    options: dict[str, Any] = {
+        "format": data.format,
+        "columns": dict(data.columns),
+        "target": data.target,
+        "task": None if task == "auto" else task,
+        "on_bad_row": data.on_bad_row,
+        "max_drop": data.max_drop,
+        "rejects": rejects,
     }
-    # CLINC150 calls its out-of-scope parts oos_train, oos_val and oos_test
-    own = {str(record.meta.get("split")).rsplit("_", 1)[-1] for record in records}
-    parts: dict[str, list[Record] | None] = {name: found.records if found else None for name, found in given.items()}
-    if not any(parts.values()) and all(name in OWN_SPLITS for name in own) and len(own) > 1:
-        grouped: dict[str, list[Record]] = {}
-        for record in records:
-            grouped.setdefault(OWN_SPLITS[str(record.meta["split"]).rsplit("_", 1)[-1]], []).append(record)
-        records, parts = grouped.get("train", []), {name: grouped.get(name) for name in ("test", "validation")}
-        notices.append(
-            "the file names its own splits: " + ", ".join(f"{name} {len(rows)}" for name, rows in grouped.items())
-        )
+    loaded: Any = load_records(path, **options) if spool is None else spool_records(path, spool, say=say, **options)
+    if loaded.task not in (*LABEL_TASKS, "generation", "text"):
+        answers = (answer for record in loaded.records if (answer := _best_answer(record)) is not None)
+        found = list(answers) if spool is None else spooled(answers, spool.with_suffix(".best"))
+        if not found:
+            raise DataError(f"this looks like {loaded.task} data without any answer to train on", why=loaded.why)
+        notices.append(f"{loaded.task} data: the better (or good) answer of each of {len(found)} rows is the answer")
+        loaded.task, loaded.records = "generation", found
+    return loaded
+
+
+def _own_splits(records: Sequence[Record]) -> dict[str, Sequence[Record]]:
+    """The parts that a file names itself; empty if it names none. CLINC150 calls its out-of-scope parts oos_train,
+    oos_val and oos_test."""
+    names = [str(record.meta.get("split")).rsplit("_", 1)[-1] for record in records]
+    if len(set(names)) < 2 or not all(name in OWN_SPLITS for name in set(names)):
+        return {}
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(OWN_SPLITS[name], []).append(row)
+    on_disk = not isinstance(records, list)
+    return {
+        name: Chosen(records, np.array(chosen)) if on_disk else [records[row] for row in chosen]
+        for name, chosen in rows.items()
+    }
+
+
+def _divide(
+    recipe: Recipe,
+    loaded: Loaded | Spooled,
+    given: dict[str, Loaded | Spooled],
+    task: str,
+    notices: list[str],
+    started: float,
+    prepared: Path,
+    ledger: Path | None,
+    usual: Sequence[str],
+    say: Callable[[str], None],
+) -> Read:
+    data = recipe.data
+    records: Sequence[Record] = loaded.records
+    parts: dict[str, Sequence[Record] | None] = {
+        name: given[name].records if name in given else None for name in ("test", "validation")
+    }
+    if not given and (own := _own_splits(records)):
+        records, parts = own.get("train", []), {name: own.get(name) for name in ("test", "validation")}
+        counts = ", ".join(f"{name} {len(rows)}" for name, rows in own.items())
+        notices.append(f"the file names its own splits: {counts}")
     label_task = task in ("classification", "multilabel")
     divided = split(
         records,
@@ -163,10 +212,9 @@ def read(
         given_validation=parts["validation"],
         leakage=data.leakage,
         near=data.split.near,
+        say=say,
     )
-    sources = [asdict(source) for source in loaded.sources]
-    for found in given.values():
-        sources += [asdict(source) for source in found.sources] if found else []
+    sources = [asdict(source) for found in (loaded, *given.values()) for source in found.sources]
     manifest = {
         "task": task,
         "format": loaded.format,
@@ -178,13 +226,13 @@ def read(
         "excluded": divided.statement["excluded"],
         "seconds": round(time.monotonic() - started, 2),
     }
-    for name, found in given.items():
-        if found:
-            manifest[f"{name}_counts"] = found.counts
+    manifest |= {f"{name}_counts": found.counts for name, found in given.items()}
     made = None
-    if data.prepare:
+    if usual and not data.prepare:
+        recipe = recipe.replace({"data.prepare": [name for name in usual if desk.fits(name, task)]})
+    if recipe.data.prepare:
         made = _at_desk(recipe, task, divided, sources, prepared, say)
-        train, held, test = (list(made.parts[name]) for name in desk.PARTS)
+        train, held, test = (made.parts[name] for name in desk.PARTS)
         divided = replace(divided, train=train, validation=held, test=test)
         manifest["splits"] = made.facts["rows"]
         manifest["prepared"] = {"folder": str(made.folder), **made.facts}
@@ -238,7 +286,7 @@ def _best_answer(record: Record) -> Record | None:
     return replace(record, completions=record.completions[:1])
 
 
-def labels_of(task: str, train: list[Record], test: list[Record]) -> list[str]:
+def labels_of(task: str, train: Sequence[Record], test: Sequence[Record]) -> list[str]:
     """Class names in sorted order; BIO tags for tagging (`O` first); empty for other tasks.
 
     Raises: DataError if there is nothing to tell apart.

@@ -84,8 +84,8 @@ def diff(old: Path, new: Path, *, shown: int = 5) -> dict[str, Any]:
         for kind, ids in changed.items():  # what stood there before
             for example in examples.get(kind, []) if row["id"] in ids else []:
                 if example["id"] == row["id"]:
-                    text = " ".join(message["content"] for message in row["prompt"])[:SHOWN_CHARS]
-                    example["before"] = text if kind == "edited" else row.get("label", row.get("spans"))
+                    stood = " ".join(message["content"] for message in row["prompt"])[:SHOWN_CHARS]
+                    example["before"] = stood if kind == "edited" else row.get("label", row.get("spans"))
     how = {
         "steps": {"old": facts["old"]["made_by"], "new": facts["new"]["made_by"]},
         "sources": {name: [s["sha256"] for s in found["made_from"]["sources"]] for name, found in facts.items()},

@@ -136,7 +136,7 @@ def test_a_spool_gives_back_what_it_took(tmp_path: Path, text: str) -> None:
 # the whole, on files ----------------------------------------------------------------------------------------------
 
 
-STEPS = ["whitespace", "missing", "duplicates", {"pii": {"action": "mask"}}]
+STEPS = ["whitespace", "missing", "exact_duplicates", "near_duplicates", {"pii": {"action": "mask"}}]
 
 
 @pytest.fixture
