@@ -165,17 +165,18 @@ def data_forget(
     runs: Annotated[list[Path] | None, typer.Option("--runs", help="A folder of runs: says which used them.")] = None,
     regex: Annotated[bool, typer.Option("--regex", help="The match is a regular expression.")] = False,
     suppression: Annotated[
-        Path | None, typer.Option("--suppression", help="List that keeps them from coming back (no plain text in it).")
+        Path | None,
+        typer.Option(help="List that keeps them from coming back; else suppression.json in the first folder."),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove; without it nothing is changed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove a person's records from prepared data and sources, and say which runs learned from them."""
     from attune.data.forget import forget
+    from attune.flow import SUPPRESSION
 
-    report = forget(
-        match, folders, regex=regex, sources=source or [], runs=runs or [], suppression=suppression, apply=apply
-    )
+    kept = suppression or folders[0] / SUPPRESSION
+    report = forget(match, folders, regex=regex, sources=source or [], runs=runs or [], suppression=kept, apply=apply)
     if as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
         return

@@ -50,6 +50,10 @@ USUAL_STEPS = (
 """What `prepare` does where `data.prepare` names nothing: only what is safe on any data, where it fits the task."""
 
 
+SUPPRESSION = "suppression.json"
+"""The list of forgotten people beside prepared data, which `prepare` reads by itself."""
+
+
 class Show:
     """Where a flow tells what it does. This one is silent; the command line draws."""
 
@@ -296,6 +300,8 @@ def prepare(
     root = Path(out)
     root.mkdir(parents=True, exist_ok=True)
     show.stage("prepare")
+    if recipe.data.suppression is None and (root / SUPPRESSION).exists():
+        recipe = recipe.replace({"data.suppression": str(root / SUPPRESSION)})
     ledger = root / ".splits" / f"{_data_key(recipe)}.jsonl"
     ledger.parent.mkdir(exist_ok=True)
 
@@ -305,6 +311,9 @@ def prepare(
         )
 
     found = once(recipe)
+    for line in found.notices:
+        show.say(line)
+    show.say(found.manifest["split"]["summary"])
     if wanted := list(accept):
         recipe = accepted(recipe, found.manifest["prepared"]["steps"], wanted)
         found = once(recipe)

@@ -27,7 +27,7 @@ SHARED = Path(os.environ.get("ATTUNE_SHARED", REPO.parent / "shared"))
 TEXT = ["unicode", "control_characters", "whitespace"]
 DUPLICATES = ["exact_duplicates", "normalised_duplicates", "near_duplicates", "conflicts"]
 DESK = {
-    "banking77": [*TEXT, {"label_noise": {"action": "drop", "embeddings": True}}, *DUPLICATES],
+    "banking77": [*TEXT, {"label_noise": {"action": "drop", "threshold": 0.3, "embeddings": True}}, *DUPLICATES],
     "claims": [*TEXT, "dates", "citations", "numbers", {"labels": {"mode": "auto"}}, *DUPLICATES],
 }
 RECIPE: dict[str, dict[str, Any]] = {
@@ -89,8 +89,8 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         for seed in arguments.seeds:
             if name == "banking77":
-                train, test = out / f"banking77-{seed}.csv", SHARED / "banking77" / "test.csv"
-                noisy(SHARED / "banking77" / "train.csv", train, seed)
+                train, test = out / f"banking77-{seed}.csv", SHARED / "data" / "banking77" / "test.csv"
+                noisy(SHARED / "data" / "banking77" / "train.csv", train, seed)
             else:
                 train, test = REPO / "examples/claims/train.csv", REPO / "examples/claims/test.csv"
             runs = {}

@@ -23,6 +23,10 @@ KINDS = {
         "Formats",
         "How rows of data may be written. `data.format: auto` recognises them; `data.format: NAME` says so.",
     ),
+    "step": (
+        "Steps of the data desk",
+        "What is done to data before training, in the order of `data.prepare: [NAME, NAME: {...options}]`.",
+    ),
     "objective": ("Objectives", "What is minimised: `objective: NAME` or `objective: {name: NAME, ...options}`."),
     "adapter": ("Adapters", "Which weights train: `adapter: NAME` or `adapter: {type: NAME, ...options}`."),
     "baseline": ("Baselines", "What the tuned model is compared with on the same rows: `evaluate.baselines`."),
@@ -64,7 +68,8 @@ def _item(line: str) -> str:
 
 def reference_page() -> str:
     """One entry for every plugin: its docstring, its tasks and its options."""
-    parts = ["# Reference\n", NOTE, "Contents: " + ", ".join(f"[{t}](#{t.lower()})" for t, _ in KINDS.values()) + "\n"]
+    contents = ", ".join(f"[{title}](#{title.lower().replace(' ', '-')})" for title, _ in KINDS.values())
+    parts = ["# Reference\n", NOTE, f"Contents: {contents}\n"]
     trained = {task for plugin in plugins.find("objective").values() for task in plugin.tasks}  # type: ignore[attr-defined]
     for kind, (title, about) in KINDS.items():
         parts.append(f"## {title}\n\n{about}\n")
@@ -75,12 +80,15 @@ def reference_page() -> str:
                 untrained = [] if kind != "format" else [task for task in tasks if task not in trained]
                 note = "; trained as generation, on the better or good answer" if untrained else ""
                 facts.append(f"- for: {', '.join(tasks)}{note}")
+            if kind == "step":
+                where = {"all": "every part, and later requests", "train": "training rows"}
+                facts.append(f"- runs over: {where[plugin.scope]}")  # type: ignore[attr-defined]
             if isinstance(better := getattr(plugin, "higher_is_better", None), bool):
                 facts.append(f"- {'higher' if better else 'lower'} is better")
             if facts:
                 parts.append("\n".join(facts) + "\n")
-            if kind in ("objective", "adapter"):
-                options = explain(f"{kind}.{name}").splitlines()[1:]
+            if kind in ("step", "objective", "adapter"):
+                options = explain(f"{'data.prepare' if kind == 'step' else kind}.{name}").splitlines()[1:]
                 parts.append("\n".join(_item(line) for line in options).strip() + "\n")
     return "\n".join(parts)
 

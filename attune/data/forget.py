@@ -18,7 +18,7 @@ from attune.data.files import kind_of
 from attune.data.privacy.find import Finder
 from attune.data.suppress import Suppression, digit_runs, strings_of, words_of
 from attune.errors import MachineError, UsageError
-from attune.runs import fsync_dir, list_runs
+from attune.runs import fsync_dir, list_runs, write_json
 
 __all__ = ["forget", "Forgotten", "Removed", "RunUse"]
 
@@ -124,6 +124,8 @@ def forget(
             report.suppression = str(suppression)
         for name in report.files:
             _rewrite(Path(name), {row.line for row in report.removed if row.file == name})
+        for folder in sorted({Path(name).parent for name in report.files}):
+            _restated(folder)
     return report
 
 
@@ -326,6 +328,21 @@ def _rewrite(file: Path, lines: set[int]) -> None:
             f"cannot write {file}", why=str(error), fix="free disk space, check its permissions; then run it again"
         ) from error
     fsync_dir(file.parent)
+
+
+def _restated(folder: Path) -> None:
+    """Prepared data says again what its files are, and that rows were forgotten."""
+    path = folder / "facts.json"
+    if path.exists():
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        for name in facts["sha256"]:
+            facts["sha256"][name] = _sha256(folder / f"{name}.jsonl")
+        for name, rows in facts["rows"].items():
+            with open(folder / f"{name}.jsonl", "rb") as file:
+                now = sum(1 for _ in file)
+            facts["forgotten"] = facts.get("forgotten", 0) + rows - now
+            facts["rows"][name] = now
+        write_json(path, facts)
 
 
 def _head(file: Path) -> bytes:

@@ -21,6 +21,7 @@ from attune.data.sources import Loaded, Spooled, load_records, spool_records
 from attune.data.split import Split, split
 from attune.data.spool import Chosen, spooled
 from attune.data.steps import Context
+from attune.data.suppress import Suppression
 from attune.errors import DataError, RecipeError, UsageError
 
 if TYPE_CHECKING:
@@ -152,6 +153,12 @@ def _load(
         "rejects": rejects,
     }
     loaded: Any = load_records(path, **options) if spool is None else spool_records(path, spool, say=say, **options)
+    if data.suppression is not None:
+        forgotten = Suppression.load(data.suppression)
+        known = [record for record in loaded.records if not forgotten.holds(record.to_dict())]
+        if left := len(loaded.records) - len(known):
+            notices.append(f"{left:,} rows of forgotten people left out ({data.suppression})")
+            loaded.records = known if spool is None else spooled(known, spool.with_suffix(".known"))
     if loaded.task not in (*LABEL_TASKS, "generation", "text"):
         answers = (answer for record in loaded.records if (answer := _best_answer(record)) is not None)
         found = list(answers) if spool is None else spooled(answers, spool.with_suffix(".best"))

@@ -116,6 +116,8 @@ class Data(Section):
     prepare: list[Preparation] = []
     """Steps that clean, redact, filter or add to the data, in order: `[whitespace, dates, pii: {action: mask}]`. Every
     change is in the run's ledger. Steps on what the model reads run over all parts; the others over training rows."""
+    suppression: str | None = None
+    """The list of people whose records are left out, as `attune data forget` writes it (no plain text stands in it)."""
     split: Split = Split()
     """How rows are divided where no test or validation file is given."""
     leakage: Literal["drop_train", "report", "error"] = "drop_train"

