@@ -83,13 +83,13 @@ def _real(loc: tuple[str | int, ...], values: Any, missing: bool) -> Key:
             values = values[part]
         elif isinstance(values, list) and isinstance(part, int) and part < len(values):
             values = values[part]
-        elif isinstance(values, dict) and len(values) == 1 and isinstance(part, str):
+        elif isinstance(values, dict) and len(values) == 1 and key and isinstance(key[-1], int):
             # a plugin in a list, `{labels: {mode: auto}}`: its errors name only the option
             ((name, options),) = values.items()
             if not isinstance(options, dict) or (part not in options and not missing):
                 continue
             key.append(name)
-            values = options.get(part)
+            values = options.get(part)  # type: ignore[arg-type]
         elif missing and part == loc[-1]:
             pass
         else:

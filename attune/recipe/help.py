@@ -306,8 +306,13 @@ def _explain_plugin(section: type[PluginChoice], at: str, rest: list[str]) -> st
         config = found[rest[0]].Config  # type: ignore[attr-defined]
         if len(rest) == 1:
             return _plugin_text(f"{at}.{rest[0]}: {plugins.summary(found[rest[0]])}", found[rest[0]])
-        if len(rest) == 2 and rest[1] in config.model_fields:
-            return _one(".".join([at, *rest]), config.model_fields[rest[1]])
+        for depth, part in enumerate(rest[1:], 2):
+            field = config.model_fields.get(part)
+            if field is None:
+                break
+            if depth == len(rest):
+                return _one(".".join([at, *rest]), field)
+            config = next(iter(_models(field.annotation)), plugins.Options)
         known = list(config.model_fields)
         what = f"{section.kind} {rest[0]} has no option '{rest[-1]}'{nearest(rest[-1], known)}"
         raise UsageError(what, fix=f"`attune explain {at}.{rest[0]}`")

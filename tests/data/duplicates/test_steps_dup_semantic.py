@@ -69,7 +69,7 @@ from attune.records import Message, Record
 try:
     SemanticDuplicates().learn([Record("1", (Message("user", "a b"),))])
 except MachineError as error:
-    assert error.fix == 'pip install "attune[offline]"', error.fix
+    assert error.fix == "pip install 'attune[offline]'", error.fix
 else:
     sys.exit("no error")
 """

@@ -176,6 +176,7 @@ def test_on_a_terminal(folder: Path) -> None:
     assert len([row for row in answers(folder) if "label" in row]) == 7
     screen = _Terminal(folder, "--annotator", "ann")
     screen.until(b"> ")
+    time.sleep(1)  # between the prompt and the read, Python's own `input` does not see a signal before the next key
     screen.type("\x03")
     screen.until(b"Go on:")
     assert screen.end() == 130
