@@ -165,14 +165,14 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe to the end. An unfinished run of the same recipe goes on where it stopped."""
-    from attune import flow
+    from attune import flow, flow_data
     from attune.terminal import Terminal
 
     changes = [*(overrides or []), *(set_ or [])]
     stopping.stop_in_order()
     show = Terminal(quiet=quiet)
     if dry_run:
-        flow.rehearse(recipe, changes, show=show)
+        flow_data.rehearse(recipe, changes, show=show)
         return
     done = flow.train(recipe, changes, out=out, fork=fork, assess=not no_evaluate, show=show)
     if not (done.path / "evaluation" / "results.json").exists():

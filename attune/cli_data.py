@@ -94,9 +94,9 @@ def data_show(
     set_: Set = None,
 ) -> None:
     """Examples as the model will see them, with the supervised part marked."""
-    from attune import flow
+    from attune import flow_data
 
-    print(flow.rehearse(_source(path, column, target), set_ or [], n=n))
+    print(flow_data.rehearse(_source(path, column, target), set_ or [], n=n))
 
 
 @app.command("prepare")
@@ -116,13 +116,13 @@ def data_prepare(
     as_json: Json = False,
 ) -> None:
     """Clean, redact, filter and divide data, with a ledger of every change and an audit page."""
-    from attune import flow
+    from attune import flow_data
     from attune.terminal import Terminal
 
     overrides = [f"data.prepare=[{steps}]"] if steps else []
     show = Terminal(quiet=as_json)
     source = _source(path, column, target, test)
-    made = flow.prepare(source, [*overrides, *(set_ or [])], out=out, accept=accept or [], show=show)
+    made = flow_data.prepare(source, [*overrides, *(set_ or [])], out=out, accept=accept or [], show=show)
     if as_json:
         print(json.dumps({"folder": str(made.folder), **made.facts}, ensure_ascii=False))
         return
@@ -148,10 +148,10 @@ def data_audit(
     as_json: Json = False,
 ) -> None:
     """Look at data as it is: balance, lengths, wrong labels, groups, short cuts, split; changes nothing."""
-    from attune import flow
+    from attune import flow_data
     from attune.terminal import Terminal
 
-    result = flow.audit(_source(path, column, target, test), set_ or [], out=out, show=Terminal(quiet=as_json))
+    result = flow_data.audit(_source(path, column, target, test), set_ or [], out=out, show=Terminal(quiet=as_json))
     print(json.dumps(result, ensure_ascii=False) if as_json else f"Audit: {out / 'audit.html'}")
 
 
@@ -173,7 +173,7 @@ def data_forget(
 ) -> None:
     """Remove a person's records from prepared data and sources, and say which runs learned from them."""
     from attune.data.forget import forget
-    from attune.flow import SUPPRESSION
+    from attune.flow_data import SUPPRESSION
 
     kept = suppression or folders[0] / SUPPRESSION
     report = forget(match, folders, regex=regex, sources=source or [], runs=runs or [], suppression=kept, apply=apply)

@@ -20,6 +20,9 @@ __all__ = ["Check", "doctor"]
 EXTRAS = {
     "hub": "Parquet files",
     "offline": "the minilm base: a pre-trained encoder without network",
+    "pii": "presidio's tagger for people's names",
+    "lang": "language recognition by lingua",
+    "documents": "PDF files",
     "track": "TensorBoard",
 }
 """Extras a user may want, and for what."""

@@ -10,62 +10,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attune import plugins, stopping
+from attune import stopping
 from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
+from attune.flow_data import prepare_run
 from attune.recipe import Recipe
 from attune.runs import Run, write_json, write_text
+from attune.show import Show
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data import desk
-    from attune.data.prepare import Prepared, Read
+    from attune.data.prepare import Prepared
     from attune.model.parallel import Parallel
     from attune.objectives.base import Objective
-    from attune.train.loop import Progress
     from attune.train.stage import Trained
 
-__all__ = ["Show", "run", "train", "evaluate", "prepare", "audit", "rehearse"]
-
-OBJECTIVE_OF = {
-    "classification": "classify",
-    "multilabel": "classify",
-    "regression": "classify",
-    "tagging": "tag",
-    "generation": "sft",
-    "text": "pretrain",
-}
-
-
-USUAL_STEPS = (
-    "control_characters",
-    "unicode",
-    "whitespace",
-    "missing",
-    "labels",
-    "exact_duplicates",
-    "normalised_duplicates",
-    "conflicts",
-)
-"""What `prepare` does where `data.prepare` names nothing: only what is safe on any data, where it fits the task."""
-
-
-SUPPRESSION = "suppression.json"
-"""The list of forgotten people beside prepared data, which `prepare` reads by itself."""
-
-
-class Show:
-    """Where a flow tells what it does. This one is silent; the command line draws."""
-
-    def stage(self, name: str) -> None: ...
-
-    def say(self, line: str) -> None: ...
-
-    def preview(self, text: str) -> None: ...
-
-    def step(self, progress: Progress, total: int, row: dict[str, Any]) -> None: ...
-
-    def results(self, run: Run, results: Any) -> None: ...
+__all__ = ["run", "train", "evaluate"]
 
 
 def run(
@@ -186,7 +146,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
     tokenizer = load_tokenizer(recipe.model)
     if not (run.model_dir / "manifest.json").exists():
         show.stage("prepare")
-        prepared, objective, recipe = _prepare(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
         # the tokens themselves, so that changed data cannot slip into a resumed run
         data_hash = hashlib.sha256(
             "".join(store.content_hash for store in prepared.stores.values()).encode()
@@ -236,7 +196,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
             card=_card(run, recipe, prepared, trained),
         )
     else:
-        prepared, objective, recipe = _prepare(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
     if assess:
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
     facts = json.loads((run.path / "data" / "training.json").read_text())
@@ -255,183 +215,6 @@ def _check_resume(run: Run, identity: str) -> None:
         )
 
 
-def rehearse(
-    source: str | Path | Mapping[str, Any] | Recipe,
-    overrides: Iterable[str] | Mapping[str, Any] = (),
-    *,
-    n: int = 3,
-    show: Show | None = None,
-) -> str:
-    """Everything before the first step, in a scratch folder: recipe, data, preflight. Returns n examples as text."""
-    import tempfile
-
-    from attune.model.load import load_tokenizer
-
-    show = show or Show()
-    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
-    for notice in recipe.notices:
-        show.say(notice)
-    with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
-        run = Run.create(Path(scratch) / "rehearsal", recipe.dump())
-        show.stage("prepare")
-        prepared, _, _ = _prepare(recipe, load_tokenizer(recipe.model), run=run, show=show)
-        return prepared.show(n)
-
-
-def prepare(
-    source: str | Path | Mapping[str, Any] | Recipe,
-    overrides: Iterable[str] | Mapping[str, Any] = (),
-    *,
-    out: str | Path = "prepared",
-    accept: Iterable[str] = (),
-    show: Show | None = None,
-) -> desk.Prepared:
-    """Clean, redact, filter and divide data as the `data` section of a recipe says, with a ledger and an audit page.
-
-    `out` keeps prepared data by address: the same data and steps give the same folder. `accept` names steps whose
-    question (a proposed merge of labels, say) is answered with yes.
-    Raises: DataError with file:line:column.
-    """
-    from attune.data import audit
-    from attune.data.prepare import accepted, read
-
-    show = show or Show()
-    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
-    root = Path(out)
-    root.mkdir(parents=True, exist_ok=True)
-    show.stage("prepare")
-    if recipe.data.suppression is None and (root / SUPPRESSION).exists():
-        recipe = recipe.replace({"data.suppression": str(root / SUPPRESSION)})
-    ledger = root / ".splits" / f"{_data_key(recipe)}.jsonl"
-    ledger.parent.mkdir(exist_ok=True)
-
-    def once(recipe: Recipe) -> Read:
-        return read(
-            recipe, prepared=root, ledger=ledger, rejects=root / ".rejects.jsonl", usual=USUAL_STEPS, say=show.say
-        )
-
-    found = once(recipe)
-    for line in found.notices:
-        show.say(line)
-    show.say(found.manifest["split"]["summary"])
-    if wanted := list(accept):
-        recipe = accepted(recipe, found.manifest["prepared"]["steps"], wanted)
-        found = once(recipe)
-    made = found.prepared
-    assert made is not None  # there are steps
-    show.stage("audit")
-    result = audit.audit(made.parts, found.task, manifest=found.manifest)
-    audit.write_page(result, made.folder)
-    # no path of this machine and no clock: the folder's files depend on the data and the steps alone
-    manifest = {key: value for key, value in found.manifest.items() if key not in ("seconds", "prepared")}
-    manifest["split"] = {key: value for key, value in manifest["split"].items() if key != "ledger"}
-    write_json(made.folder / "manifest.json", manifest)
-    return made
-
-
-def audit(
-    source: str | Path | Mapping[str, Any] | Recipe,
-    overrides: Iterable[str] | Mapping[str, Any] = (),
-    *,
-    out: str | Path = "audit",
-    show: Show | None = None,
-) -> dict[str, Any]:
-    """What stands in the data as it is: balance, lengths, wrong labels, groups, short cuts, split. Changes nothing.
-
-    Writes `audit.html` and `audit.json` into `out` and returns the latter.
-    """
-    from attune.data import audit
-    from attune.data.prepare import read
-
-    show = show or Show()
-    recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    show.stage("audit")
-    found = read(recipe.replace({"data.prepare": []}), prepared=folder, say=show.say)
-    parts = {"train": found.split.train, "validation": found.split.validation, "test": found.split.test}
-    result = audit.audit(parts, found.task, manifest=found.manifest)
-    audit.write_page(result, folder)
-    return result
-
-
-def _prepare(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show | None = None
-) -> tuple[Prepared, Objective, Recipe]:
-    """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided."""
-    from attune.data.corpus_stage import prepare_corpus
-    from attune.data.prepare import read, render
-    from attune.model.load import load_config
-
-    show = show or Show()
-    if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
-        recipe = recipe.replace({"objective": {"name": "pretrain"}, "data.task": "text"})
-        objective = _objective(recipe, [], "text")
-        prepared, length = prepare_corpus(recipe, tokenizer, cache=run.path.parent / ".cache")
-    else:
-        ledgers = run.path.parent / ".splits"
-        ledgers.mkdir(parents=True, exist_ok=True)
-        (run.path / "data").mkdir(exist_ok=True)
-        found = read(
-            recipe,
-            prepared=run.path.parent / ".prepared",
-            ledger=ledgers / f"{_data_key(recipe)}.jsonl",
-            rejects=run.path / "data" / "rejects.jsonl",
-            say=show.say,
-        )
-        for line in found.notices:
-            show.say(line)
-        if recipe.objective.name == "auto":
-            recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
-        recipe = recipe.replace({"data.task": found.task})
-        config = load_config(recipe.model)
-        prepared, length = render(
-            recipe,
-            found,
-            tokenizer,
-            lambda labels, task: _objective(recipe, labels, task),
-            context=getattr(config.get_text_config(), "max_position_embeddings", 1024),
-        )
-        objective = _objective(recipe, prepared.labels, prepared.task)
-    recipe = recipe.replace({"data.max_length": length})
-    data = run.path / "data"
-    data.mkdir(exist_ok=True)
-    preview = prepared.show(3)
-    if run.writes:
-        write_json(data / "manifest.json", prepared.manifest)
-        write_text(data / "preview.txt", preview)
-        write_text(run.path / "recipe.yaml", recipe.dump())
-    show.say(prepared.manifest["split"]["summary"])
-    show.preview(preview)
-    return prepared, objective, recipe
-
-
-def _data_key(recipe: Recipe) -> str:
-    """Names the split ledger: one per data source and way of splitting it."""
-    data = recipe.data
-    facts = [
-        [str(Path(path).resolve()) for path in data.paths],
-        data.split.model_dump(),
-        recipe.seed,
-        data.test,
-        data.validation,
-    ]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    return f"{Path(data.paths[0]).name.split('.')[0]}-{digest}"
-
-
-def _objective(recipe: Recipe, labels: list[str], task: str) -> Objective:
-    plugin: Any = plugins.get("objective", recipe.objective.name)
-    if task not in plugin.tasks:
-        fitting = [name for name, other in plugins.find("objective").items() if task in other.tasks]  # type: ignore[attr-defined]
-        raise RecipeError(
-            f"objective '{plugin.name}' does not train on {task} data",
-            where=recipe.where("objective.name"),
-            fix=f"use {' or '.join(fitting)}, or leave objective: auto",
-        )
-    return plugin(recipe.objective.options, labels=labels, task=task)
-
-
 def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report."""
     show = show or Show()
@@ -446,7 +229,7 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     tokenizer = load_tokenizer(recipe.model)
     run.lock()
     try:
-        prepared, objective, recipe = _prepare(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
         if run.status["state"] != "budget":
             run.set_status("done")

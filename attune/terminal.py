@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
-from attune.flow import Show
+from attune.show import Show
 
 if TYPE_CHECKING:
     from attune.runs import Run

@@ -13,7 +13,6 @@ import argparse
 import csv
 import os
 import random
-import re
 import tempfile
 from pathlib import Path
 from statistics import mean, stdev
@@ -70,9 +69,8 @@ def noisy(source: Path, target: Path, seed: int, *, flipped: float = 0.2, repeat
 
 def edited(text: str, rng: random.Random) -> str:
     """The same words in other clothes: case, blanks, an ending."""
-    return rng.choice([
-        text.upper(), text.lower(), re.sub(" ", "  ", text), text.rstrip("?.!") + " ?", f"Hi, {text}", f"{text} Thanks!",
-    ])  # fmt: skip
+    shouted, quiet, wide = text.upper(), text.lower(), text.replace(" ", "  ")
+    return rng.choice([shouted, quiet, wide, text.rstrip("?.!") + " ?", f"Hi, {text}", f"{text} Thanks!"])
 
 
 def main() -> None:

@@ -30,9 +30,11 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
         )
     name = a["primary"]
     rows = {}
+    groups = None
     for run in (first, second):
         with np.load(run.path / "evaluation" / "statistics.npz", allow_pickle=False) as saved:
             rows[run.path] = (saved["ids"], saved[name])
+            groups = saved["groups"].tolist() if "groups" in saved else groups
     (ids_a, table_a), (ids_b, table_b) = rows[first.path], rows[second.path]
     if ids_a.tolist() != ids_b.tolist():
         raise UsageError(
@@ -40,7 +42,7 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
             fix="evaluate both on one data.test file",
         )
     metric = metrics_for(a["task"], [name])[0]
-    pair = paired(metric, table_a, table_b)
+    pair = paired(metric, table_a, table_b, groups=groups)
     sure = "a real difference" if pair.p < 0.05 else "not told apart"
     sentence = (
         f"{name}: {first.path.name} {metric.value(table_a):.4f}, {second.path.name} {metric.value(table_b):.4f}; "

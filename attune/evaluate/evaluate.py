@@ -74,7 +74,7 @@ def evaluate_run(
     if primary not in [metric.name for metric in metrics]:
         metrics += metrics_for(prepared.task, [primary])
     rows, tuned_versus = _compare(recipe, prepared, systems, metrics, primary, asked)
-    _keep_statistics(run, metrics, systems[0], asked)
+    _keep_statistics(run, metrics, systems[0], asked, _groups(asked, recipe.data.split.group))
     history = list(run.history())
     facts = json.loads((run.path / "data" / "training.json").read_text())
     tuned = rows[0]["metrics"]
@@ -163,6 +163,8 @@ def _compare(
     draws = recipe.evaluate.bootstrap
     clean = set(prepared.clean_test_ids)
     kept = np.array([record.id in clean for record in asked], dtype=bool) if clean else np.ones(len(asked), dtype=bool)
+    groups = _groups(asked, recipe.data.split.group)
+    clean_groups = None if groups is None else [group for group, one in zip(groups, kept) if one]
     rows, versus = [], {}
     tuned_statistics: dict[str, np.ndarray] = {}
     for number, system in enumerate(systems):
@@ -172,9 +174,11 @@ def _compare(
             statistics[metric.name] = table = metric.statistics(asked, system)
             if not math.isfinite(metric.value(table)):
                 continue
-            figures[metric.name] = bootstrap(metric, table, n=draws, seed=recipe.seed)._asdict()
+            figures[metric.name] = bootstrap(metric, table, n=draws, seed=recipe.seed, groups=groups)._asdict()
             if len(kept) and not kept.all() and kept.any():
-                clean_figures[metric.name] = bootstrap(metric, table[kept], n=draws, seed=recipe.seed)._asdict()
+                clean_figures[metric.name] = bootstrap(
+                    metric, table[kept], n=draws, seed=recipe.seed, groups=clean_groups
+                )._asdict()
         row: dict[str, Any] = {
             "system": system.system,
             "note": system.note,
@@ -192,19 +196,35 @@ def _compare(
             tuned_statistics = statistics
         elif primary in figures:
             metric = next(metric for metric in metrics if metric.name == primary)
-            pair = paired(metric, tuned_statistics[primary], statistics[primary], n=draws, seed=recipe.seed)
+            pair = paired(
+                metric, tuned_statistics[primary], statistics[primary], n=draws, seed=recipe.seed, groups=groups
+            )
             versus[system.system] = pair
             row["versus"] = {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
         rows.append(row)
     return rows, versus
 
 
-def _keep_statistics(run: Run, metrics: list[Any], tuned: Predictions, asked: list[Record]) -> None:
+def _groups(records: list[Record], column: str | None) -> list[str] | None:
+    """Which rows belong together (one person, one document): whole groups are resampled then, since their rows are not
+    independent. None where no row names a group."""
+    named = [record.meta.get(column or "group") for record in records]
+    if all(name is None for name in named):
+        return None
+    return [f"row {number}" if name is None else f"group {name}" for number, name in enumerate(named)]
+
+
+def _keep_statistics(
+    run: Run, metrics: list[Any], tuned: Predictions, asked: list[Record], groups: list[str] | None
+) -> None:
     """What `attune compare` pairs two runs by."""
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
     tables = {metric.name: metric.statistics(asked, tuned) for metric in metrics}
-    np.savez_compressed(folder / "statistics.npz", ids=np.array([record.id for record in asked]), **tables)
+    facts: dict[str, Any] = {"ids": np.array([record.id for record in asked])}
+    if groups is not None:
+        facts["groups"] = np.array(groups)
+    np.savez_compressed(folder / "statistics.npz", **facts, **tables)
 
 
 def _samples(wanted: int, prepared: Prepared, systems: list[Predictions], asked: list[Record]) -> list[dict[str, Any]]:
