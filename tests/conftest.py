@@ -1,9 +1,30 @@
-"""What all tests share: the marker `gpu`, and a list of skips by reason at the end."""
+"""What all tests share: a chat server, the marker `gpu`, and a list of skips by reason at the end."""
 
+import importlib.util
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Any]:
+    """tests/chat_server.py as a process of its own."""
+    spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).with_name("chat_server.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.started() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Any) -> Any:
+    """The same, well-behaved at the start of every test."""
+    running.plan()
+    return running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,5 @@
 """The client against a real server in another process: limits, retries, and nothing paid twice."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -9,7 +8,6 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -20,19 +18,6 @@ from attune.errors import DataError, MachineError, UsageError
 from attune.journal import Journal, key_of
 
 SECRET = "sk-secret-0123456789"
-
-
-def load_server():
-    spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).with_name("chat_server.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def running():
-    with load_server().started() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """Labels from a model, by agreement or by probability, against a real endpoint process and a local model."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
@@ -13,22 +10,6 @@ from attune.endpoint import Answer, Ask, Endpoint, EndpointOptions
 from attune.errors import DataError, MachineError
 
 CLASSES = ("refund", "card", "transfer")
-
-
-@pytest.fixture(scope="module")
-def running():
-    path = Path(__file__).parents[1] / "chat_server.py"
-    spec = importlib.util.spec_from_file_location("chat_server", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.started() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.plan()
-    return running
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Documents to records through a real endpoint process: grounding, duplicates, review, a kill in the middle."""
 
-import importlib.util
 import json
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -33,22 +31,6 @@ The judge hears every appeal within 90 days in Atlanta. A refused claim is grant
 
 The doctor writes a doubtful report about the left elbow in March. It was never read by anybody at the office.
 """
-
-
-@pytest.fixture(scope="module")
-def running():
-    path = Path(__file__).parents[1] / "chat_server.py"
-    spec = importlib.util.spec_from_file_location("chat_server", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.started() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.plan()
-    return running
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +126,6 @@ def test_requests_go_through_the_steps_of_training(folder: Path) -> None:
 
 
 # with a server ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    path = Path(__file__).parents[1] / "chat_server.py"
-    spec = importlib.util.spec_from_file_location("chat_server", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.started() as running:
-        yield running
 
 
 TEXT = """# Claims handbook

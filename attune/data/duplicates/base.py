@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -56,12 +57,13 @@ class Deduplicate(Step):
         self.links: dict[int, Link] = {}
         self.found: dict[str, Any] = {}
 
+    @abstractmethod
     def copies(self, train: Sequence[Record]) -> Copies:
         """Which rows are the same; no keys and no ids, only positions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reason(self, link: Link) -> str:
-        raise NotImplementedError
+        """Why a row goes, in the ledger's words."""
 
     def learn(self, train: Sequence[Record]) -> None:
         copies = self.copies(train)

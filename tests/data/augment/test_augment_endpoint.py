@@ -1,12 +1,10 @@
 """Paraphrase and back-translation through a real endpoint process."""
 
-import importlib.util
 import json
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,22 +15,6 @@ from attune.data.steps import Context
 from attune.endpoint import EndpointOptions
 from attune.errors import DataError, MachineError
 from attune.records import Message, Record, Span
-
-
-@pytest.fixture(scope="module")
-def running():
-    path = Path(__file__).parents[2] / "chat_server.py"
-    spec = importlib.util.spec_from_file_location("chat_server", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.started() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.plan()
-    return running
 
 
 def endpoint(server, **more):
