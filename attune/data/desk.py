@@ -275,5 +275,12 @@ def _plain(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(counts: Counter[str]) -> str:
-    words = {"edit": "edits", "drop": "rows left out", "label": "labels changed", "add": "rows added"}
+    words = {
+        "edit": "edits",
+        "detect": "places found",
+        "suspect": "rows to look at",
+        "drop": "rows left out",
+        "label": "labels changed",
+        "add": "rows added",
+    }
     return ", ".join(f"{counts[kind]:,} {word}" for kind, word in words.items() if counts[kind]) or "nothing to change"

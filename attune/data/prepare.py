@@ -17,7 +17,7 @@ import numpy as np
 from attune.data import desk
 from attune.data.examples import Example, ExampleStore
 from attune.data.render import Renderer
-from attune.data.sources import Loaded, Spooled, load_records, spool_records
+from attune.data.sources import How, Loaded, Spooled, load_records, spool_records
 from attune.data.split import Split, split
 from attune.data.spool import Chosen, spooled
 from attune.data.steps import Context
@@ -143,7 +143,7 @@ def _load(
 ) -> Loaded | Spooled:
     """One file's records: in memory, or in the file `spool`."""
     data = recipe.data
-    options: dict[str, Any] = {
+    options: How = {
         "format": data.format,
         "columns": dict(data.columns),
         "target": data.target,

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict, Unpack
 
 from attune.data.detect import Found, detect, renamed
 from attune.data.files import files_of
@@ -23,7 +23,7 @@ from attune.errors import DataError, MachineError, UsageError
 from attune.records import Record
 from attune.runs import fsync_dir
 
-__all__ = ["Source", "Report", "Loaded", "Spooled", "load_records", "spool_records", "check"]
+__all__ = ["Source", "Report", "Loaded", "Spooled", "How", "load_records", "spool_records", "check"]
 
 SAMPLE_ROWS = 2000
 SAMPLE_CHARS = 16 << 20
@@ -87,30 +87,36 @@ class Spooled(Report):
     records: Spool = field(default_factory=lambda: Spool(Path(), array("q", [0])))
 
 
-def load_records(
-    path_or_paths: str | Path | Sequence[str | Path],
-    *,
-    format: str = "auto",
-    columns: dict[str, str] | None = None,
-    target: str | None = None,
-    task: str | None = None,
-    on_bad_row: str = "error",
-    max_drop: float = 0.05,
-    rejects: Path | None = None,
-    limit: int | None = None,
-    raw: bool = False,
-) -> Loaded:
+class How(TypedDict, total=False):
+    """How files are read; every key may be left out."""
+
+    format: str
+    """`auto` recognises it."""
+    columns: dict[str, str]
+    """Our names to the user's: `{"text": "note"}`."""
+    target: str | None
+    """The label column."""
+    task: str | None
+    """None decides from the columns."""
+    on_bad_row: str
+    """`error`, or `skip`: leave bad rows out, up to 1 % of them, and write them to `rejects`."""
+    max_drop: float
+    """Share of rows without a label or an answer that may be left out (0.05)."""
+    rejects: Path | None
+    """The file for rows that were left out."""
+    limit: int | None
+    """Stop after so many records."""
+    raw: bool
+    """Keep prompts and completions that are strings out of the chat template."""
+
+
+def load_records(path_or_paths: str | Path | Sequence[str | Path], **how: Unpack[How]) -> Loaded:
     """All records of files, folders or patterns, in order.
 
-    `columns` maps our names to the user's (`{"text": "note"}`); `target` names the label column. `on_bad_row="skip"`
-    leaves
-    bad rows out, up to 1 % of them, and writes them to `rejects`. Rows without a label or an answer are dropped and
-    counted, up to `max_drop`. `raw` keeps prompts and completions that are strings out of the chat template.
     Raises: DataError listing up to 20 bad rows with file:line:column; UsageError for an option that is unknown.
     """
     result = Loaded()
-    reading = _Reading(path_or_paths, result, format, columns, target, task, on_bad_row, max_drop, rejects, limit, raw)
-    result.records = list(reading.records())
+    result.records = list(_Reading(path_or_paths, result, **how).records())
     return result
 
 
@@ -119,22 +125,14 @@ def spool_records(
     spool: Path,
     *,
     say: Callable[[str], None] | None = None,
-    format: str = "auto",
-    columns: dict[str, str] | None = None,
-    target: str | None = None,
-    task: str | None = None,
-    on_bad_row: str = "error",
-    max_drop: float = 0.05,
-    rejects: Path | None = None,
-    limit: int | None = None,
-    raw: bool = False,
+    **how: Unpack[How],
 ) -> Spooled:
     """As `load_records`, but the records lie in the file `spool`, and memory holds about 150 bytes of each.
 
     `say` is told now and then how many were read.
     """
     result = Spooled()
-    reading = _Reading(path_or_paths, result, format, columns, target, task, on_bad_row, max_drop, rejects, limit, raw)
+    reading = _Reading(path_or_paths, result, **how)
     result.records = spooled(told(reading.records(), say, "rows read"), spool)
     return result
 
@@ -142,16 +140,7 @@ def spool_records(
 def check(
     path: str | Path | Sequence[str | Path],
     out: Path | None = None,
-    *,
-    format: str = "auto",
-    columns: dict[str, str] | None = None,
-    target: str | None = None,
-    task: str | None = None,
-    on_bad_row: str = "error",
-    max_drop: float = 0.05,
-    rejects: Path | None = None,
-    limit: int | None = None,
-    raw: bool = False,
+    **how: Unpack[How],
 ) -> Report:
     """Read everything as `load_records` does, in bounded memory (about 150 bytes a row), and write the records as
     JSON lines.
@@ -160,7 +149,7 @@ def check(
     Raises: as `load_records`; MachineError if `out` cannot be written.
     """
     report = Report()
-    reading = _Reading(path, report, format, columns, target, task, on_bad_row, max_drop, rejects, limit, raw)
+    reading = _Reading(path, report, **how)
     if out is None:
         for _ in reading.records():
             pass
@@ -215,15 +204,16 @@ class _Reading:
         self,
         paths: str | Path | Sequence[str | Path],
         report: Report,
-        format: str,
-        columns: dict[str, str] | None,
-        target: str | None,
-        task: str | None,
-        on_bad_row: str,
-        max_drop: float,
-        rejects: Path | None,
-        limit: int | None,
-        raw: bool,
+        *,
+        format: str = "auto",
+        columns: dict[str, str] | None = None,
+        target: str | None = None,
+        task: str | None = None,
+        on_bad_row: str = "error",
+        max_drop: float = 0.05,
+        rejects: Path | None = None,
+        limit: int | None = None,
+        raw: bool = False,
     ):
         if on_bad_row not in ("error", "skip"):
             raise UsageError(f"on_bad_row is '{on_bad_row}'", fix="error or skip")
