@@ -111,4 +111,10 @@ class Tuned:
         from attune.generate.engine import Engine
 
         stops = self.manifest["stop_ids"] or list(self.renderer.stop_ids)
-        return Engine(self.policy.model, self.tokenizer, stop_ids=stops, device=self.device)
+        return Engine(
+            self.policy.model,
+            self.tokenizer,
+            stop_ids=stops,
+            device=self.device,
+            repetition_penalty=self.recipe.evaluate.repetition_penalty,
+        )

@@ -103,6 +103,7 @@ def _answers(
         stop_ids=list(prepared.renderer.stop_ids),
         device=device,
         batch_tokens=recipe.evaluate.batch_tokens,
+        repetition_penalty=recipe.evaluate.repetition_penalty,
     )
     prompts = [prepared.renderer.prompt_ids(record) for record in asked]
     made = engine.generate(prompts, max_new_tokens=recipe.evaluate.max_new_tokens)
@@ -161,6 +162,7 @@ def baseline_answers(
             stop_ids=list(prepared.renderer.stop_ids),
             device=str(next(base_policy.parameters()).device),
             batch_tokens=recipe.evaluate.batch_tokens,
+            repetition_penalty=recipe.evaluate.repetition_penalty,
         ),
         encoder=None if causal else _encoder(recipe, tokenizer),
         prompt_ids=(lambda messages, tools: prepared.renderer.prompt_ids(messages, tools)) if causal else None,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attune.errors import DataError, DivergedError, RecipeError, UsageError
-from attune.generate.state import Prefilled, draw_numbers, sample
+from attune.generate.state import Prefilled, draw_numbers, penalised, sample
 
 __all__ = ["Engine", "Generated"]
 
@@ -27,7 +27,8 @@ class Generated:
     stopped: bool
     """It ended with a stop token, not at the length limit."""
     logp: float
-    """Summed log-probability (nats, of the untempered model) of `ids` and of the stop token where there is one."""
+    """Summed log-probability (nats, of the model itself, neither tempered nor penalised) of `ids` and of the stop token
+    where there is one."""
 
 
 class Engine:
@@ -46,9 +47,15 @@ class Engine:
         stop_ids: list[int],
         device: str | torch.device,
         batch_tokens: int = 4096,
+        repetition_penalty: float = 1.0,
     ):
+        """`repetition_penalty` above 1 makes tokens that stand in the prompt or the answer so far less likely.
+
+        Source: Keskar et al. 2019 (arXiv:1909.05858), as in transformers' `generate`.
+        """
         self.model, self.tokenizer = model, tokenizer
         self.stop_ids, self.device, self.batch_tokens = list(stop_ids), torch.device(device), batch_tokens
+        self.repetition_penalty = repetition_penalty
         peft = getattr(model, "active_peft_config", None) if hasattr(model, "get_base_model") else None
         self._virtual = bool(peft and peft.is_prompt_learning)
         base = model.get_base_model() if peft else model
@@ -308,16 +315,24 @@ class Engine:
         if max(limits) < 1:
             return
         draws = draw_numbers(seeds, max(limits)).to(self.device) if temperature else None
+        seen = None
+        if self.repetition_penalty != 1:
+            seen = torch.zeros(len(prompts), self.vocab_size, dtype=torch.bool, device=self.device)
+            for row, prompt in enumerate(prompts):
+                seen[row, list(prompt)] = True
         state = self.prefill(prompts)
         alive = [row for row in range(len(prompts)) if limits[row] > 0]
         if len(alive) < len(prompts):
             state = state.rows(torch.tensor(alive, device=self.device))
         for step in range(max(limits)):
             logp = state.logits.log_softmax(-1)
+            choice = logp if seen is None else penalised(state.logits, seen[alive], self.repetition_penalty)
             if draws is None:
-                tokens = logp.argmax(-1)
+                tokens = choice.argmax(-1)
             else:
-                tokens = sample(logp / temperature, top_p, draws[alive, step])
+                tokens = sample(choice / temperature, top_p, draws[alive, step])
+            if seen is not None:
+                seen[alive, tokens] = True
             scores = logp.gather(1, tokens[:, None])[:, 0].tolist()
             written = tokens.tolist()
             yield from zip(alive, written, scores)

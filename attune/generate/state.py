@@ -49,6 +49,11 @@ def draw_numbers(seeds: list[tuple[int, int]], steps: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(rows)).float()
 
 
+def penalised(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Scores [B, V] with those of `seen` tokens lowered: divided by the penalty above zero, multiplied below."""
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
 def sample(scores: torch.Tensor, top_p: float, draws: torch.Tensor) -> torch.Tensor:
     """Tokens [B] drawn by inverting the cumulative distribution of the smallest set that holds `top_p` of the mass."""
     chances, tokens = scores.softmax(-1).sort(dim=-1, descending=True, stable=True)

@@ -69,7 +69,7 @@ def save_model(
                 model.peft_config["default"].base_model_name_or_path = base
                 model.save_pretrained(temporary / "adapter")
                 model = model.merge_and_unload()
-            _set_stop(model, stop_ids, objective.head)
+            _set_generation(model, recipe, stop_ids, objective.head)
             model.to(_stored_dtype(base) or torch.float32)
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -103,10 +103,14 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _set_stop(model: Any, stop_ids: list[int], head: str) -> None:
-    """Tell other tools where an answer ends."""
-    if head == "lm" and stop_ids and getattr(model, "generation_config", None) is not None:
+def _set_generation(model: Any, recipe: Recipe, stop_ids: list[int], head: str) -> None:
+    """Tell other tools how answers were written when they were measured: where they end, and the penalty."""
+    if head != "lm" or getattr(model, "generation_config", None) is None:
+        return
+    if stop_ids:
         model.generation_config.eos_token_id = stop_ids if len(stop_ids) > 1 else stop_ids[0]
+    if recipe.evaluate.repetition_penalty != 1:
+        model.generation_config.repetition_penalty = recipe.evaluate.repetition_penalty
 
 
 def _stored_dtype(base: str) -> torch.dtype | None:

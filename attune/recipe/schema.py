@@ -265,6 +265,9 @@ class Evaluate(Section):
     """Test rows on which written answers are measured, evenly spaced; label tasks always use all rows."""
     max_new_tokens: Positive = 128
     """Longest generated answer, in tokens."""
+    repetition_penalty: Number = Field(default=1.0, gt=0, le=10)
+    """Above 1, written answers repeat themselves less: small models loop without it. The base is asked likewise; the
+    saved model and `attune chat` use it too."""
     few_shot: Positive = 8
     """Examples shown to the base model in the few-shot baseline; fewer where they do not fit its context."""
     batch_tokens: Positive = 4096

@@ -71,6 +71,20 @@ def test_greedy_equals_transformers_one_by_one_and_does_not_depend_on_the_batch(
         assert [*answer.ids, *([STOP] if answer.stopped else [])] == theirs[0, len(prompt) :].tolist()
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_repetition_penalty_equals_transformers(name):
+    engine = engine_of(name, repetition_penalty=1.7)
+    prompts = prompts_of(6)
+    plain = engine_of(name).generate(prompts, max_new_tokens=16)
+    answers = engine.generate(prompts, max_new_tokens=16)
+    assert [answer.ids for answer in answers] != [answer.ids for answer in plain]
+    for prompt, answer in zip(prompts, answers):
+        ids = torch.tensor([prompt])
+        options = dict(do_sample=False, max_new_tokens=16, eos_token_id=STOP, pad_token_id=0, repetition_penalty=1.7)
+        theirs = engine.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        assert [*answer.ids, *([STOP] if answer.stopped else [])] == theirs[0, len(prompt) :].tolist()
+
+
 def test_stopping_frees_the_row_and_the_others_go_on():
     engine = engine_of("llama")
     prompts = prompts_of(6)
