@@ -195,7 +195,9 @@ def evaluate(run: RunDir, as_json: Json = False, quiet: Quiet = False) -> None:
 def chat(
     run: RunDir,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=8192, help="Longest answer, in tokens.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0, max=5, help="0 always takes the likeliest token.")] = 0.0,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=5, help="0 always takes the likeliest token; else as it was evaluated.")
+    ] = None,
 ) -> None:
     """Talk to a run's model; a classifier or tagger labels each line. Reads plain lines when there is no terminal."""
     from attune.generate.chat import chat as talk
@@ -205,7 +207,8 @@ def chat(
 
     tuned = load(run)
     if tuned.writes:
-        talk(tuned.engine, tuned.prompt_ids, max_new_tokens=max_new_tokens, temperature=temperature)
+        drawn = tuned.recipe.evaluate.temperature if temperature is None else temperature
+        talk(tuned.engine, tuned.prompt_ids, max_new_tokens=max_new_tokens, temperature=drawn)
     elif tuned.task in ("classification", "multilabel"):
         classify_loop(lambda text: tuned.predict([text]).scores[0], tuned.labels)  # type: ignore[index]
     else:

@@ -106,7 +106,10 @@ def _answers(
         repetition_penalty=recipe.evaluate.repetition_penalty,
     )
     prompts = [prepared.renderer.prompt_ids(record) for record in asked]
-    made = engine.generate(prompts, max_new_tokens=recipe.evaluate.max_new_tokens)
+    asked_for = recipe.evaluate
+    made = engine.generate(
+        prompts, max_new_tokens=asked_for.max_new_tokens, temperature=asked_for.temperature, seed=recipe.seed
+    )
     texts = [engine.text(one.ids) for one in made]
     return Predictions(
         system, list(texts), raw=texts, stopped=[one.stopped for one in made], seconds=time.monotonic() - started
@@ -171,6 +174,7 @@ def baseline_answers(
         seed=recipe.seed,
         few_shot=recipe.evaluate.few_shot,
         max_new_tokens=recipe.evaluate.max_new_tokens,
+        temperature=recipe.evaluate.temperature,
         context_length=getattr(config.get_text_config(), "max_position_embeddings", None),
     )
     systems = []

@@ -39,6 +39,8 @@ class Context:
     few_shot: int = 8
     """Examples in a few-shot prompt; per class for encoder bases."""
     max_new_tokens: int = 128
+    temperature: float = 0.0
+    """How answers to prompts are drawn."""
     context_length: int | None = None
     """Tokens of prompt and answer together; None = what the base allows."""
 

@@ -200,7 +200,7 @@ def by_writing(context: Context, name: str, choose: Choose | None) -> Prediction
         room=room,
         examples=choose(context.answered, context.test) if choose else None,
     )
-    written = engine.generate(prompts.ids, max_new_tokens=room, seed=context.seed)
+    written = engine.generate(prompts.ids, max_new_tokens=room, temperature=context.temperature, seed=context.seed)
     raw = [engine.text(item.ids) for item in written]
     outputs = [text.strip() for text in raw]
     if not context.chat and choose:
