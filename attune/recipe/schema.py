@@ -266,8 +266,8 @@ class Evaluate(Section):
     max_new_tokens: Positive = 128
     """Longest generated answer, in tokens."""
     temperature: Number = Field(default=0.0, ge=0, le=5)
-    """How answers to prompts are drawn, from the recipe's seed; 0 takes the likeliest token. Answers read back as labels
-    always do."""
+    """How answers to prompts are drawn, from the recipe's seed; 0 takes the likeliest token, as answers that are read
+    back as labels always do."""
     repetition_penalty: Number = Field(default=1.0, gt=0, le=10)
     """Above 1, written answers repeat themselves less: small models loop without it. The base is asked likewise; the
     saved model and `attune chat` use it too."""
