@@ -111,6 +111,8 @@ def _set_generation(model: Any, recipe: Recipe, stop_ids: list[int], head: str) 
         model.generation_config.eos_token_id = stop_ids if len(stop_ids) > 1 else stop_ids[0]
     if recipe.evaluate.repetition_penalty != 1:
         model.generation_config.repetition_penalty = recipe.evaluate.repetition_penalty
+    if recipe.evaluate.temperature > 0:
+        model.generation_config.update(do_sample=True, temperature=recipe.evaluate.temperature)
 
 
 def _stored_dtype(base: str) -> torch.dtype | None:
