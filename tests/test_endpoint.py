@@ -306,7 +306,11 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused(address):
 def test_ctrl_c_keeps_what_was_under_way(server, tmp_path):
     server.plan(delay=0.2)
     process = subprocess.Popen(
-        [sys.executable, "-c", JOB, server.url, str(tmp_path)], stderr=subprocess.DEVNULL, env=dict(os.environ)
+        [sys.executable, "-c", JOB, server.url, str(tmp_path)],
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ),
+        # a job that a shell starts in the background ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(server.seen) < 10:
         time.sleep(0.01)

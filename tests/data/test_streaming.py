@@ -149,7 +149,11 @@ from attune.data.sources import spool_records
 from attune.data.split import split
 folder = Path(sys.argv[1])
 split(records := spool_records(folder / "rows.jsonl", folder / "read.jsonl").records, ledger=folder / "ledger.jsonl")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+if sys.platform == "linux":  # ru_maxrss would be that of the process that started this one, where that is larger
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) << 10
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(len(records), peak >> 20)
 """
 
