@@ -33,7 +33,7 @@ class LocalWriter:
     ):
         if not tuned.writes:
             raise UsageError("this run's model gives labels and writes no text", fix="name a run of a language model")
-        self.engine, self.prompt_ids = tuned.engine, tuned.renderer.prompt_ids
+        self.engine, self.prompt_ids = tuned.engine, tuned.prompt_ids
         self.name = str(tuned.run.path)
         self.temperature, self.max_tokens = temperature, max_tokens
         self.journal = Journal(journal) if journal is not None else None

@@ -64,8 +64,8 @@ def prepare_parts(
     canonical = json.dumps({**facts, **identity}, sort_keys=True, ensure_ascii=False)
     address = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     folder = root / address
+    _sweep(root)
     if not (folder / "facts.json").exists():
-        _sweep(root)
         temporary = root / f".tmp-{address}-{os.getpid()}"
         try:
             desk = Desk(steps, temporary, say)
@@ -128,7 +128,10 @@ def _sweep(root: Path) -> None:
         try:
             os.kill(int(left.name.rsplit("-", 1)[1]), 0)
         except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
         except (ValueError, PermissionError):
             continue  # somebody else's
 

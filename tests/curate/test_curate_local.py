@@ -29,8 +29,7 @@ def test_a_local_model_writes_the_same_in_any_company_and_goes_on_after_a_kill(t
     tuned.writes, tuned.run = True, Run()
     tuned.run.path = "runs/one"
     tuned.engine = Engine(LlamaForCausalLM(config), tokenizer, stop_ids=[1], device="cpu")
-    tuned.renderer = Run()
-    tuned.renderer.prompt_ids = lambda messages: tokenizer(messages[-1].content)["input_ids"]
+    tuned.prompt_ids = lambda messages: tokenizer(messages[-1].content)["input_ids"]
 
     def ask(text: str, **more) -> Ask:
         return Ask(({"role": "user", "content": text},), **more)

@@ -111,7 +111,6 @@ def test_requests_go_through_the_steps_of_training(folder: Path) -> None:
             {"pii": {"action": "mask"}}, "whitespace", {"labels": {"mode": "auto"}}]},
         "train": {"max_steps": 2, "eval_every": 2}, "evaluate": {"baselines": ["majority"]},
     }  # fmt: skip
-    (folder / "recipe.json").write_text(json.dumps(recipe))
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     done = attune("train", "recipe.yaml", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
