@@ -147,17 +147,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
     if not (run.model_dir / "manifest.json").exists():
         show.stage("prepare")
         prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
-        # the tokens themselves, so that changed data cannot slip into a resumed run
-        data_hash = hashlib.sha256(
-            "".join(store.content_hash for store in prepared.stores.values()).encode()
-        ).hexdigest()
-        known = run.status.get("data_hash")
-        if known is not None and known != data_hash:
-            raise DataError(
-                "the data changed since this run began",
-                why="its tokens have another SHA-256",
-                fix="restore the data, or start with --fork",
-            )
+        data_hash = _same_data(run, prepared)
         run.set_status("prepared", data_hash=data_hash)
         if parallel is not None and parallel.main:
             parallel.barrier()
@@ -203,6 +193,21 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
     run.set_status("budget" if facts["stopped"] == "budget" else "done")
 
 
+def _same_data(run: Run, prepared: Prepared) -> str:
+    """SHA-256 over the tokens of every part, so that changed data slips into no resumed run and no second evaluation.
+
+    Raises: DataError if they are not those that the run began with.
+    """
+    data_hash = hashlib.sha256("".join(store.content_hash for store in prepared.stores.values()).encode()).hexdigest()
+    if run.status.get("data_hash", data_hash) != data_hash:
+        raise DataError(
+            "the data changed since this run began",
+            why="its tokens have another SHA-256: figures before and after could not be compared",
+            fix="restore the data, or start with --fork",
+        )
+    return data_hash
+
+
 def _check_resume(run: Run, identity: str) -> None:
     """A checkpoint may only be continued by the recipe, data and base that wrote it."""
     from attune.train import checkpoint
@@ -230,6 +235,7 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     run.lock()
     try:
         prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
+        _same_data(run, prepared)
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
         if run.status["state"] != "budget":
             run.set_status("done")

@@ -30,16 +30,25 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
         )
     name = a["primary"]
     rows = {}
+    contents: list[str] = []
     groups = None
     for run in (first, second):
         with np.load(run.path / "evaluation" / "statistics.npz", allow_pickle=False) as saved:
             rows[run.path] = (saved["ids"], saved[name])
+            contents.append(str(saved["rows"]))
             groups = saved["groups"].tolist() if "groups" in saved else groups
     (ids_a, table_a), (ids_b, table_b) = rows[first.path], rows[second.path]
     if ids_a.tolist() != ids_b.tolist():
         raise UsageError(
             f"{first.path} and {second.path} were not measured on the same rows",
             fix="evaluate both on one data.test file",
+        )
+    if contents[0] != contents[1]:
+        raise UsageError(
+            f"{first.path} and {second.path} were not measured on the same rows",
+            why=f"the rows have the same ids, but their texts or answers differ (SHA-256 {contents[0][:12]} and "
+            f"{contents[1][:12]}): the test set changed in between",
+            fix="train the older run again on the test set as it is now",
         )
     metric = metrics_for(a["task"], [name])[0]
     pair = paired(metric, table_a, table_b, groups=groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -125,6 +126,7 @@ def evaluate_run(
             "counts": {key: value for key, value in counts.items() if isinstance(value, int)},
             "drops": {**(counts.get("dropped") or {}), **excluded, **unfit},
             "leakage": prepared.manifest["split"]["summary"],
+            "measured_rows": {"part": part, "n": len(asked), "sha256": _rows_hash(asked)},
         },
         "splits": prepared.manifest["splits"],
         "preflight": _preflight(prepared),
@@ -214,6 +216,15 @@ def _groups(records: list[Record], column: str | None) -> list[str] | None:
     return [f"row {number}" if name is None else f"group {name}" for number, name in enumerate(named)]
 
 
+def _rows_hash(asked: list[Record]) -> str:
+    """SHA-256 over what was asked and what was expected, row by row: equal hashes, equal test."""
+    digest = hashlib.sha256()
+    for record in asked:
+        row = {key: value for key, value in record.to_dict().items() if key not in ("where", "meta")}
+        digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
 def _keep_statistics(
     run: Run, metrics: list[Any], tuned: Predictions, asked: list[Record], groups: list[str] | None
 ) -> None:
@@ -221,7 +232,7 @@ def _keep_statistics(
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
     tables = {metric.name: metric.statistics(asked, tuned) for metric in metrics}
-    facts: dict[str, Any] = {"ids": np.array([record.id for record in asked])}
+    facts: dict[str, Any] = {"ids": np.array([record.id for record in asked]), "rows": np.array(_rows_hash(asked))}
     if groups is not None:
         facts["groups"] = np.array(groups)
     np.savez_compressed(folder / "statistics.npz", **facts, **tables)

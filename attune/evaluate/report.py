@@ -93,6 +93,7 @@ def view(results: Results) -> dict[str, Any]:
         "samples": results["samples"],
         "samples_json": htmlsafe_json_dumps(results["samples"]) if results["samples"] else None,
         "leakage": results["data"]["leakage"],
+        "measured": _measured(results),
         "sources": [
             {
                 "path": source.get("path") or source.get("name", ""),
@@ -304,6 +305,13 @@ def _classes(tuned: System | None) -> list[dict[str, Any]] | None:
         }
         for row in rows
     ]
+
+
+def _measured(results: Results) -> str:
+    rows = results["data"].get("measured_rows")
+    if rows is None:
+        return ""
+    return f"Measured on {rows['n']:,} {rows['part']} rows, SHA-256 {rows['sha256'][:16]}."
 
 
 def _data_tables(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -44,7 +44,7 @@ def markdown(shown: dict[str, Any]) -> str:
         rows = [[s["prompt"], s["reference"], s["base"], s["tuned"]] for s in shown["samples"][:SAMPLES]]
         cut = [[_cut(text) for text in row] for row in rows]
         blocks.append("## Samples\n\n" + _md_table(["prompt", "reference", "base", "tuned"], cut))
-    blocks.append(f"## Data\n\n{_md(shown['leakage'])}")
+    blocks.append(f"## Data\n\n{_md(shown['leakage'])} {shown['measured']}")
     rows = [[source["path"], source["rows"], source["licence"], source["sha256"]] for source in shown["sources"]]
     blocks.append(_md_table(["source", "rows", "licence", "SHA-256"], rows))
     blocks += [f"### {title}\n\n{_md_table(['', ''], rows)}" for title, rows in shown["data_tables"] if rows]

@@ -121,6 +121,8 @@ class Data(TypedDict):
     """Reason -> rows left out."""
     leakage: str
     """What was found to stand in both train and test, and what was done, in one or two sentences."""
+    measured_rows: NotRequired[dict[str, Any]]
+    """`part`, `n` and `sha256` of the rows every system was asked, references included: equal hashes, equal test."""
 
 
 class Planned(TypedDict):
