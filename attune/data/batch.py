@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attune.data.examples import Example
+from attune.data.mix import Mix
 from attune.errors import RecipeError
 
 __all__ = ["Batch", "Segments", "collate", "Loader", "Store", "micro_batches"]
@@ -256,8 +257,8 @@ def micro_batches(lengths: np.ndarray, limit_tokens: int | None, *, padded: bool
 class Loader:
     """Which examples make which step: a pure function of (seed, step), so that resuming needs no state.
 
-    Every epoch is its own permutation of all examples; a step is `batch_size` examples, or as many as fit in
-    `batch_tokens`. The last step of an epoch is short rather than padded with repeats.
+    Every epoch is its own permutation of all examples, or what `mix` draws from several sources; a step is `batch_size`
+    examples, or as many as fit in `batch_tokens`. The last step of an epoch is short rather than padded with repeats.
     """
 
     def __init__(
@@ -272,6 +273,7 @@ class Loader:
         scored: str = "next",
         rank: int = 0,
         world: int = 1,
+        mix: Mix | None = None,
     ):
         if not len(store):
             raise RecipeError("there is nothing to train on", why="no example is left after preparation")
@@ -280,20 +282,26 @@ class Loader:
         self.store, self.seed = store, seed
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.layout, self.pad_id, self.scored = layout, pad_id, scored
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.mix = rank, world, mix
         self._epoch: tuple[int, list[np.ndarray]] | None = None
         self._sizes: list[int] = []
 
     def _steps_of(self, epoch: int) -> list[np.ndarray]:
         if self._epoch is None or self._epoch[0] != epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
-            if self.batch_size is not None:
-                cuts = np.arange(self.batch_size, len(order), self.batch_size)
+            if self.mix is not None:
+                steps = self.mix.steps(self.seed, epoch, self._cut)
             else:
-                filled = np.cumsum(self.store.lengths[order])
-                cuts = np.flatnonzero(np.diff(filled // self.batch_tokens)) + 1
-            self._epoch = (epoch, np.split(order, cuts))
+                steps = self._cut(np.random.default_rng([self.seed, epoch]).permutation(len(self.store)))
+            self._epoch = (epoch, steps)
         return self._epoch[1]
+
+    def _cut(self, order: np.ndarray) -> list[np.ndarray]:
+        if self.batch_size is not None:
+            cuts = np.arange(self.batch_size, len(order), self.batch_size)
+        else:
+            filled = np.cumsum(self.store.lengths[order])
+            cuts = np.flatnonzero(np.diff(filled // self.batch_tokens)) + 1
+        return np.split(order, cuts)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -18,6 +18,7 @@ import torch
 from attune import plugins
 from attune.data.batch import Loader
 from attune.data.examples import Example, ExampleStore
+from attune.data.mix import Mix
 from attune.model.parallel import Parallel
 from attune.model.policy import Policy
 from attune.objectives.base import Objective
@@ -71,6 +72,7 @@ def train(
     policy: Policy | None = None,
     settings: dict[str, Any] | None = None,
     layout: str = "packed",
+    mix: Mix | None = None,
     **arguments: Any,
 ) -> tuple[Progress, dict[str, torch.Tensor]]:
     """`fit` on the tiny model; returns where it ended and a copy of its weights."""
@@ -79,7 +81,7 @@ def train(
         assert policy.settle() == "packed", policy.notes
     chosen = Train(**{"learning_rate": 1e-2, "batch_size": 6, "keep_checkpoints": 99, **(settings or {})})
     masters = Masters(policy, chosen, dtype=dtype)
-    loader = Loader(store(), seed=0, batch_size=6, layout=layout)
+    loader = Loader(store(), seed=0, batch_size=6, layout=layout, mix=mix)
     progress = fit(
         policy, objective(), loader, masters, chosen, total_steps=steps, folder=folder, fingerprint="tiny",
         parallel=Parallel(), **{"save_every": 1, "micro_batch_tokens": 48, **arguments},
