@@ -133,9 +133,11 @@ def prepare_run(
     """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided."""
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
+    from attune.evaluate.suites.compared import load_suites
     from attune.model.load import load_config
 
     show = show or Show()
+    load_suites(recipe.evaluate.suites)  # a file that cannot be read is told before training, not after
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
         recipe = recipe.replace({"objective": {"name": "pretrain"}, "data.task": "text"})
         objective = _objective(recipe, [], "text")

@@ -35,6 +35,7 @@ ROOMS = {
     "objective": ("attune.objectives",),
     "metric": ("attune.evaluate.metrics",),
     "baseline": ("attune.evaluate.baselines",),
+    "suite": ("attune.evaluate.suites",),
 }
 """Kind of plugin -> the folders that are scanned for it. Outside packages use the entry point group `attune.<kind>`."""
 

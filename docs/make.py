@@ -31,7 +31,20 @@ KINDS = {
     "adapter": ("Adapters", "Which weights train: `adapter: NAME` or `adapter: {type: NAME, ...options}`."),
     "baseline": ("Baselines", "What the tuned model is compared with on the same rows: `evaluate.baselines`."),
     "metric": ("Metrics", "What is measured, each with its 95 % interval: `evaluate.metrics`, `evaluate.primary`."),
+    "suite": (
+        "Suites",
+        "Further questions that a model is measured on, before and after training: `evaluate.suites: [FILE, NAME, "
+        "NAME: {...options}]`.",
+    ),
 }
+
+SECTIONS = {
+    "step": "data.prepare",
+    "objective": "objective",
+    "adapter": "adapter",
+    "suite": "evaluate.suites",
+}
+"""Kinds whose plugins have options -> where those stand in a recipe."""
 
 
 def sections(model: type = Recipe, at: str = "") -> Iterator[str]:
@@ -87,8 +100,8 @@ def reference_page() -> str:
                 facts.append(f"- {'higher' if better else 'lower'} is better")
             if facts:
                 parts.append("\n".join(facts) + "\n")
-            if kind in ("step", "objective", "adapter"):
-                options = explain(f"{'data.prepare' if kind == 'step' else kind}.{name}").splitlines()[1:]
+            if kind in SECTIONS:
+                options = explain(f"{SECTIONS[kind]}.{name}").splitlines()[1:]
                 parts.append("\n".join(_item(line) for line in options).strip() + "\n")
     return "\n".join(parts)
 

@@ -17,6 +17,7 @@ from attune.evaluate.metrics.calibration import reliability
 from attune.evaluate.metrics.counts import confusion, per_class
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.stats import Interval, Paired, bootstrap, paired
+from attune.evaluate.suites.compared import compare_suites
 from attune.evaluate.systems import baseline_answers, tuned_answers
 from attune.evaluate.verdict import verdict
 from attune.records import Record, Span
@@ -99,6 +100,9 @@ def evaluate_run(
         if key.startswith("validation/") and isinstance(value, float):
             size = len(prepared.stores["validation"])
             named.setdefault(key, {"value": value, "low": None, "high": None, "n": size})
+    suites = compare_suites(run, recipe, objective, tokenizer, prepared.train, say=say)
+    for row in suites:
+        named |= {f"suite/{row['suite']}/{name}": dict(figure) for name, figure in row["tuned"].items()}
     excluded = prepared.manifest.get("excluded", {})
     unfit = prepared.manifest.get("unfit", {})
     counts = prepared.manifest["counts"]
@@ -120,6 +124,7 @@ def evaluate_run(
         "systems": rows,
         "curves": history,
         "best_step": facts["best_step"],
+        "suites": suites,
         "samples": _samples(recipe.evaluate.samples, prepared, systems, asked),
         "data": {
             "sources": prepared.manifest["sources"],

@@ -85,6 +85,7 @@ def view(results: Results) -> dict[str, Any]:
         "table": _table(results, "metrics"),
         "clean": _table(results, "clean_metrics") if any(s.get("clean_metrics") for s in results["systems"]) else None,
         "notes": [(system["system"], system["note"]) for system in results["systems"] if system.get("note")],
+        "suites": _suites(results),
         "curves": curves,
         "curves_note": _curves_note(results),
         "calibration": calibration,
@@ -111,8 +112,20 @@ def view(results: Results) -> dict[str, Any]:
         "next": results.get("next"),
     }
     present = {"curves": curves, "calibration": calibration, "samples": results["samples"], "next": shown["next"]}
-    present["classes"] = shown["classes"] or shown["confusion"]
-    titles = ("results", "curves", "calibration", "classes", "samples", "data", "cost", "recipe", "environment", "next")
+    present |= {"classes": shown["classes"] or shown["confusion"], "suites": shown["suites"]}
+    titles = (
+        "results",
+        "suites",
+        "curves",
+        "calibration",
+        "classes",
+        "samples",
+        "data",
+        "cost",
+        "recipe",
+        "environment",
+        "next",
+    )
     shown["sections"] = [(name, name.capitalize()) for name in titles if present.get(name, True)]
     return shown
 
@@ -216,6 +229,32 @@ def _table(results: Results, key: str) -> dict[str, Any]:
         rows.append({"name": system["system"], "cells": cells})
     head = ["system", *names, *(["training", "answering"] if timed else []), *(["cost"] if costly else [])]
     return {"head": head, "rows": rows}
+
+
+def _suites(results: Results) -> list[dict[str, str]]:
+    """A line for each suite: its own figure before and after, then the others of the tuned model."""
+    rows = []
+    for suite in results.get("suites") or []:
+        name, tuned, base = suite["primary"], suite["tuned"], suite["base"] or {}
+        told = {side: figures.get(name) for side, figures in (("base", base), ("tuned", tuned))}
+        written = {
+            side: f"{words.number(figure['value'])} ({words.interval(figure)})" if figure else words.NOTHING
+            for side, figure in told.items()
+        }
+        others = [f"{key} {words.number(figure['value'])}" for key, figure in tuned.items() if key != name]
+        direction = "higher" if suite["higher_is_better"] else "lower"
+        rows.append(
+            {
+                "suite": suite["suite"],
+                "figure": f"{name} ({direction} is better)",
+                "rows": words.whole(next((figure["n"] for figure in tuned.values()), 0)),
+                **written,
+                "change": words.versus(suite["change"]) or words.NOTHING,
+                "others": ", ".join(others),
+                "note": suite["note"],
+            }
+        )
+    return rows
 
 
 def _points(results: Results, key: str) -> list[tuple[float, float]]:

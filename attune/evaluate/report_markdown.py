@@ -31,6 +31,11 @@ def markdown(shown: dict[str, Any]) -> str:
             rows = [[row["name"], *(_md_cell(cell) for cell in row["cells"])] for row in table["rows"]]
             blocks.append(f"### {title}\n\n{_md_table(table['head'], rows)}")
     blocks.append("\n".join(f"- {_md(name)}: {_md(note)}" for name, note in shown["notes"]))
+    if shown["suites"]:
+        names = ["suite", "figure", "rows", "base", "tuned", "change", "others", "note"]
+        rows = [[row[name] for name in names] for row in shown["suites"]]
+        head = ["suite", "figure", "rows", "base", "tuned", "tuned minus base, p", "other figures, tuned", ""]
+        blocks.append("## Suites\n\n" + _md_table(head, rows))
     if shown["confusion"] and shown["confusion"]["pairs"]:
         rows = [
             [pair["gold"], pair["said"], str(pair["count"]), str(pair["of"])] for pair in shown["confusion"]["pairs"]

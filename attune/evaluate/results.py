@@ -9,7 +9,19 @@ from typing import Any, NotRequired, TypedDict
 
 from attune.charts import Bin
 
-__all__ = ["Figure", "Versus", "ClassRow", "Pair", "Confusion", "System", "Sample", "Data", "Planned", "Results"]
+__all__ = [
+    "Figure",
+    "Versus",
+    "ClassRow",
+    "Pair",
+    "Confusion",
+    "System",
+    "SuiteRow",
+    "Sample",
+    "Data",
+    "Planned",
+    "Results",
+]
 
 
 class Figure(TypedDict):
@@ -84,6 +96,22 @@ class System(TypedDict):
     calibration: NotRequired[list[Bin] | None]
     versus: NotRequired[Versus | None]
     """Null for the tuned system itself."""
+
+
+class SuiteRow(TypedDict):
+    """Figures of one suite (`suites.base`), before and after training."""
+
+    suite: str
+    task: str
+    primary: str
+    """The metric that stands for the suite."""
+    higher_is_better: bool
+    tuned: dict[str, Figure]
+    base: dict[str, Figure] | None
+    """Null where the base cannot be asked."""
+    change: Versus | None
+    """Tuned minus base on the primary metric, paired over the same rows."""
+    note: str
 
 
 class Sample(TypedDict):
@@ -179,6 +207,8 @@ class Results(TypedDict):
     curves: list[dict[str, Any]]
     """Rows of metrics.jsonl."""
     best_step: NotRequired[int | None]
+    suites: NotRequired[list[SuiteRow]]
+    """Further questions (`evaluate.suites`)."""
     samples: list[Sample]
     data: Data
     splits: dict[str, int]

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.runs import Run
 
-__all__ = ["tuned_answers", "baseline_answers"]
+__all__ = ["placed", "tuned_answers", "baseline_answers"]
 
 
-def _placed(model: Any, head: str, recipe: Recipe, *, fast: bool = False) -> tuple[Policy, str]:
+def placed(model: Any, head: str, recipe: Recipe, *, fast: bool = False) -> tuple[Policy, str]:
     """A model ready to score: float32 on a CPU (what others will load), the recipe's format on a GPU.
 
     `fast` takes the recipe's format on a CPU too: for the base's prompted answers, which cost most of an evaluation.
@@ -60,7 +60,7 @@ def tuned_answers(
     from attune.model.save import open_model
 
     model, _ = open_model(run.model_dir, recipe)
-    policy, layout = _placed(model, objective.head, recipe)
+    policy, layout = placed(model, objective.head, recipe)
     common: dict[str, Any] = {
         "layout": layout,
         "pad_id": tokenizer.pad_token_id or 0,
@@ -141,7 +141,7 @@ def baseline_answers(
     common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
     base_policy, layout = None, "padded"
     if causal and recipe.model.from_config is None:
-        base_policy, layout = _placed(load_model(recipe.model, head="lm"), "lm", recipe, fast=prepared.task != "text")
+        base_policy, layout = placed(load_model(recipe.model, head="lm"), "lm", recipe, fast=prepared.task != "text")
     if prepared.task == "text":
         if base_policy is None or wanted == []:
             return []

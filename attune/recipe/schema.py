@@ -26,6 +26,7 @@ __all__ = [
     "Train",
     "EarlyStopping",
     "Evaluate",
+    "SuiteChoice",
 ]
 
 
@@ -248,6 +249,19 @@ class Train(Section):
         return None if self.budget is None else seconds(self.budget)
 
 
+class SuiteChoice(PluginChoice):
+    """Further questions to measure a model on: the name of a suite, or a file of rows."""
+
+    kind, key, fallback, nested = "suite", "suite", "", True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _file(cls, value: Any) -> Any:
+        """A bare path is a file of rows."""
+        is_path = isinstance(value, str) and value not in cls.names() and ("/" in value or "." in value)
+        return {"rows": {"path": value}} if is_path else value
+
+
 class Evaluate(Section):
     """What is measured on validation and test rows, and against what."""
 
@@ -257,6 +271,9 @@ class Evaluate(Section):
     """The figure that decides: verdict, comparison and early stopping. null means the main metric of the task."""
     baselines: list[str] | Literal["auto"] = "auto"
     """What the tuned model is compared with on the same rows. `auto` means all that fit the task; [] means none."""
+    suites: list[SuiteChoice] = []
+    """Further questions that the model is measured on, before and after training: `[medical.jsonl, rows: {path:
+    news.txt, task: text}]`."""
     samples: Annotated[Whole, Field(ge=0)] = 50
     """Test rows shown with every system's answer in the report."""
     bootstrap: Annotated[Whole, Field(ge=100, le=100_000)] = 1000
