@@ -406,13 +406,13 @@ def make_rows(bank, count, first_day, days, rng):
     ]
 
 
-def build():
+def build(train_notes=TRAIN_NOTES, test_notes=TEST_NOTES):
     """{"train": rows, "test": rows}; a row has the CSV columns, and `facts`, `copy_of`, `mess` beside them."""
     check_disjoint()
     rng = random.Random(SEED)
-    train = make_rows(phrases.TRAIN, TRAIN_NOTES, datetime.date(2023, 1, 9), 820, rng)
+    train = make_rows(phrases.TRAIN, train_notes, datetime.date(2023, 1, 9), 820, rng)
     train = add_copies(train, rng)
-    test = make_rows(phrases.TEST, TEST_NOTES, datetime.date(2025, 4, 14), 160, rng)
+    test = make_rows(phrases.TEST, test_notes, datetime.date(2025, 4, 14), 160, rng)
     for prefix, rows in (("A", train), ("T", test)):
         for number, row in enumerate(rows, 1):
             note, spans = finish(row["marked"])
@@ -435,8 +435,12 @@ def main():
     """Rewrite train.csv and test.csv."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
-    out = parser.parse_args().out
-    for name, rows in build().items():
+    parser.add_argument("--train", type=int, default=TRAIN_NOTES, help="training notes, before duplicates are added")
+    parser.add_argument("--test", type=int, default=TEST_NOTES, help="test notes")
+    asked = parser.parse_args()
+    out = asked.out
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in build(asked.train, asked.test).items():
         (out / f"{name}.csv").write_text(to_csv(rows), encoding="utf-8", newline="\n")
         print(f"{name}.csv: {len(rows)} rows")
 
