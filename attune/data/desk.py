@@ -185,11 +185,8 @@ class Desk:
                     group[0].learn(now["train"])
                 counts: dict[str, Counter[str]] = {step.name: Counter() for step in group}
                 for name in now:
-                    active = [step for step in group if name == "train" or step.scope == "all"]
-                    if not active and number:
-                        continue
                     writer = SpoolWriter(self.folder / f".{number}-{name}.jsonl")
-                    for record in _through(now[name], active, name == "train", ledger, counts):
+                    for record in _through(now[name], group, name == "train", ledger, counts):
                         writer.append(record)
                     made = writer.close()
                     if number and isinstance(old := now[name], Spool):
@@ -259,7 +256,7 @@ def _through(
         for step in steps:
             after = []
             for one, position in flow:
-                change = step.apply(one, position)
+                change = step.apply(one, position) if training else step.apply_held_out(one)
                 if change is None:
                     after.append((one, position))
                     continue

@@ -113,6 +113,10 @@ class Step(ABC):
         """What happens to a record; None if nothing does. `number` is its position among those that `learn` saw (for
         training records; -1 for others)."""
 
+    def apply_held_out(self, record: Record) -> Change | None:
+        """What happens to a record of the validation or test part: the same with `scope = "all"`, else nothing."""
+        return self.apply(record, -1) if self.scope == "all" else None
+
     def facts(self) -> dict[str, Any]:
         """Plain JSON for the manifest: what was learned, counted or left undecided. `questions` asks the user: a list
         of {"text", "options"}, where `options` are those of this step that say yes."""

@@ -74,10 +74,23 @@ class Missing(Step):
             if self._seen("label", found, record) == "drop":
                 return Change.drop(record, f"label is missing: {found!r}")
             if self.actions["label"] == "fill":
-                label = (self.options.fill_label,) if self.context.task == "multilabel" else self.options.fill_label
-                change = Change.relabel(record, label, f"label is missing: {found!r}")
+                change = self._label_filled(record, found)
                 record, entries = change.record or record, [*entries, *change.entries]
         return Change(record, tuple(entries)) if entries else None
+
+    def apply_held_out(self, record: Record) -> Change | None:
+        """A held-out row without a label measures nothing: it goes, or is filled, as in training. Texts stay."""
+        if self.context.task not in LABELLED or (found := self._missing_label(record.label)) is None:
+            return None
+        if self.actions["label"] == "drop":
+            return Change.drop(record, f"label is missing: {found!r}; nothing to measure an answer by")
+        if self.actions["label"] == "fill":
+            return self._label_filled(record, found)
+        return None
+
+    def _label_filled(self, record: Record, found: str) -> Change:
+        label = (self.options.fill_label,) if self.context.task == "multilabel" else self.options.fill_label
+        return Change.relabel(record, label, f"label is missing: {found!r}")
 
     def _missing(self, text: str) -> str | None:
         """The placeholder that the text is; None if it says something."""

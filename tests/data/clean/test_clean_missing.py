@@ -23,9 +23,25 @@ def run(
     tmp_path: Any, records: list[Record], task: str = "classification", **options: Any
 ) -> tuple[Any, dict[str, Any]]:
     desk = Desk([Missing(Missing.Config(**options), Context(task))], tmp_path)
-    parts = desk.run({"train": records, "test": records})
-    assert list(parts["test"]) == records  # held-out rows stay
+    parts = desk.run({"train": records})
     return list(parts["train"]), desk.facts[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, "012345"), ({"text": "drop", "label": "drop"}, "0134"), ({"label": "keep"}, "012345")],
+)
+def test_held_out_rows_go_only_where_there_is_no_label_to_measure_by(tmp_path: Any, options: Any, kept: str) -> None:
+    desk = Desk([Missing(Missing.Config(**options), Context("classification"))], tmp_path)
+    parts = desk.run({"train": rows(), "test": rows()})
+    assert "".join(record.id for record in parts["test"]) == kept
+    assert [record.text for record in parts["test"]] == [rows()[int(n)].text for n in kept]
+
+
+def test_held_out_labels_are_filled_as_in_training(tmp_path: Any) -> None:
+    desk = Desk([Missing(Missing.Config(label="fill", fill_label="other"), Context("classification"))], tmp_path)
+    parts = desk.run({"train": rows(), "test": rows()})
+    assert [record.label for record in parts["test"]] == ["a", "a", "other", "b", "b", "other"]
 
 
 def test_it_asks_and_keeps(tmp_path: Any) -> None:
