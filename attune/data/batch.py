@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attune.data.examples import Example
 from attune.data.mix import Mix
-from attune.errors import RecipeError
+from attune.errors import DataError, RecipeError
 
 __all__ = ["Batch", "Segments", "collate", "Loader", "Store", "micro_batches"]
 
@@ -183,6 +183,9 @@ def collate(
     positions = np.zeros_like(ids)
     real = np.zeros_like(ids)
     src, target, weight, seq = [], [], [], []
+    names = list(rows[0].columns)
+    if any(row.columns.keys() != rows[0].columns.keys() for row in rows):
+        raise DataError("examples with and without columns cannot share a batch", where=", ".join(names) or None)
     for number, (row, start, length) in enumerate(zip(rows, starts, lengths)):
         ids[start : start + length] = row.ids
         positions[start : start + length] = np.arange(length)
@@ -210,7 +213,15 @@ def collate(
         n_sequences=len(rows),
         segments=Segments.of(lengths) if packed else None,
         index=torch.tensor([index[number] for number in order]) if index is not None else None,
+        tokens={name: _tensor(np.concatenate([row.columns[name] for row in rows])) for name in names},
     )
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """A column as torch computes with it: whole numbers as int64, others as they are, but at least float32."""
+    if values.dtype.kind in "iu":
+        return torch.from_numpy(values.astype(np.int64))
+    return torch.from_numpy(values.astype(np.float32) if values.dtype.itemsize < 4 else values)
 
 
 class Store(Protocol):

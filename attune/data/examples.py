@@ -7,8 +7,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -42,6 +42,8 @@ class Example:
     """Index of its Record."""
     turn: int = 0
     """Which completion, turn or window of the record."""
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """name -> [m, ...] values of the m tokens whose weight is not 0, in order: a teacher's log-probabilities, ..."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,6 +57,9 @@ def _kind(target: Target) -> str:
         return "class" if value.dtype.kind in "iu" else "number"
     return "tags" if value.dtype.kind in "iu" else "classes"
 
+
+COLUMN = "column-"
+"""Begins the file name of a column in a saved store."""
 
 _TARGET_TYPE = {"class": np.int64, "number": np.float32, "classes": np.float32, "tags": np.int32}
 
@@ -90,7 +95,7 @@ class ExampleStore(Sequence[Example]):
     """Examples as flat arrays: ids and weights of all, one after another, cut by `offsets`.
 
     Shapes: ids, weights [sum T]; offsets [N + 1]; records, turns [N]; targets by `kind`: class, number [N];
-    classes [N, C]; tags [sum T]; None for `token`.
+    classes [N, C]; tags [sum T]; None for `token`; columns [M, ...] over the scored tokens of all, one after another.
     """
 
     def __init__(
@@ -103,11 +108,33 @@ class ExampleStore(Sequence[Example]):
         *,
         kind: str = "token",
         targets: np.ndarray | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
     ):
         self.ids, self.weights, self.offsets = ids, weights, offsets
         self.records, self.turns, self.kind, self.targets = records, turns, kind, targets
         self.lengths: np.ndarray = np.diff(offsets)
+        self.columns = dict(columns or {})
+        self._scored: np.ndarray | None = None
         self._hash: str | None = None
+        for name, values in self.columns.items():
+            if len(values) != self.scored[-1]:
+                raise DataError(f"column '{name}' has {len(values)} rows for {self.scored[-1]} scored tokens")
+
+    @property
+    def scored(self) -> np.ndarray:
+        """[N + 1] where each example's scored tokens lie among those of all; cuts `columns`."""
+        if self._scored is None:
+            self._scored = np.concatenate([[0], np.cumsum(np.asarray(self.weights) != 0)])[self.offsets]
+        return self._scored
+
+    def with_columns(self, columns: Mapping[str, np.ndarray]) -> ExampleStore:
+        """The same examples with further values at their scored tokens; nothing is copied.
+
+        Shapes: columns [M, ...]. Raises: DataError if a column has not one row a scored token.
+        """
+        arrays = (self.ids, self.weights, self.offsets, self.records, self.turns)
+        joined = {**self.columns, **columns}
+        return ExampleStore(*arrays, kind=self.kind, targets=self.targets, columns=joined)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -138,7 +165,14 @@ class ExampleStore(Sequence[Example]):
             target=target,
             record=int(self.records[index]),
             turn=int(self.turns[index]),
+            columns=self._columns_of(index),
         )
+
+    def _columns_of(self, index: int) -> dict[str, np.ndarray]:
+        if not self.columns:
+            return {}
+        part = slice(int(self.scored[index]), int(self.scored[index + 1]))
+        return {name: np.asarray(values[part]) for name, values in self.columns.items()}
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))
@@ -162,6 +196,7 @@ class ExampleStore(Sequence[Example]):
             "turns": column("turns", np.int32),
         }
         kind: str | None = None
+        shapes: dict[str, tuple[int, ...]] = {}
         classes = end = 0
         for example in examples:
             ids = np.asarray(example.ids)
@@ -176,6 +211,12 @@ class ExampleStore(Sequence[Example]):
                 if kind != "token":
                     columns["targets"] = column("targets", _TARGET_TYPE[kind])
                 classes = np.asarray(example.target).size if kind == "classes" else 0
+                shapes = {name: np.asarray(value).shape[1:] for name, value in example.columns.items()}
+                columns |= {COLUMN + name: column(COLUMN + name, v.dtype) for name, v in example.columns.items()}
+            if {name: np.asarray(value).shape[1:] for name, value in example.columns.items()} != shapes:
+                raise DataError(
+                    f"one store cannot hold examples with different columns ({', '.join(shapes) or 'none'})"
+                )
             if _kind(example.target) != kind or (kind == "classes" and np.asarray(example.target).size != classes):
                 raise DataError(f"one store cannot hold targets of kind '{kind}' and '{_kind(example.target)}'")
             end += len(ids)
@@ -186,6 +227,8 @@ class ExampleStore(Sequence[Example]):
             columns["turns"].add(example.turn)
             if kind != "token":
                 columns["targets"].add(example.target)
+            for name, value in example.columns.items():
+                columns[COLUMN + name].add(value)
         arrays = {name: value.array() for name, value in columns.items()}
         targets = arrays.get("targets")
         return cls(
@@ -196,6 +239,7 @@ class ExampleStore(Sequence[Example]):
             arrays["turns"],
             kind=kind or "token",
             targets=targets.reshape(-1, classes) if targets is not None and kind == "classes" else targets,
+            columns={name: arrays[COLUMN + name].reshape(-1, *shape) for name, shape in shapes.items()},
         )
 
     @classmethod
@@ -215,7 +259,9 @@ class ExampleStore(Sequence[Example]):
             "records": self.records,
             "turns": self.turns,
         }
-        return found if self.targets is None else {**found, "targets": self.targets}
+        if self.targets is not None:
+            found["targets"] = self.targets
+        return found | {COLUMN + name: self.columns[name] for name in sorted(self.columns)}
 
     @property
     def content_hash(self) -> str:
@@ -240,7 +286,8 @@ class ExampleStore(Sequence[Example]):
                 with (staging / f"{name}.npy").open("wb") as file:
                     np.save(file, array, allow_pickle=False)
                     _sync(file)
-            manifest = {"kind": self.kind, "examples": len(self), "tokens": int(self.offsets[-1])}
+            manifest: dict[str, Any] = {"kind": self.kind, "examples": len(self), "tokens": int(self.offsets[-1])}
+            manifest["columns"] = sorted(self.columns)
             with (staging / "store.json").open("w") as file:
                 json.dump({**manifest, "content_hash": self.content_hash}, file, indent=1)
                 _sync(file)
@@ -273,6 +320,7 @@ class ExampleStore(Sequence[Example]):
             manifest = json.loads((directory / "store.json").read_text())
             names = ["ids", "weights", "offsets", "records", "turns"]
             names += [] if manifest["kind"] == "token" else ["targets"]
+            names += [COLUMN + name for name in manifest.get("columns", [])]
             arrays = {}
             for name in names:
                 path = directory / f"{name}.npy"
@@ -280,7 +328,9 @@ class ExampleStore(Sequence[Example]):
                     arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
                 except ValueError:  # an empty array cannot be mapped
                     arrays[name] = np.load(path, allow_pickle=False)
-            store = cls(*(arrays[name] for name in names[:5]), kind=manifest["kind"], targets=arrays.get("targets"))
+            columns = {name.removeprefix(COLUMN): arrays[name] for name in names if name.startswith(COLUMN)}
+            main = (arrays[name] for name in names[:5])
+            store = cls(*main, kind=manifest["kind"], targets=arrays.get("targets"), columns=columns)
             whole = len(store) == manifest["examples"] and len(store.ids) == len(store.weights) == manifest["tokens"]
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DataError(

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,8 +80,8 @@ class Windows:
     Shapes: rows [N, T].
     """
 
-    def __init__(self, rows: np.ndarray):
-        self.rows = rows
+    def __init__(self, rows: np.ndarray, columns: Mapping[str, np.ndarray] | None = None):
+        self.rows, self.columns = rows, dict(columns or {})
         self.lengths: np.ndarray = np.full(len(rows), rows.shape[1])
 
     def __len__(self) -> int:
@@ -90,11 +90,27 @@ class Windows:
     def __getitem__(self, index: int) -> Example:
         weight = np.ones(self.rows.shape[1], dtype=np.float32)
         weight[0] = 0
-        return Example(ids=self.rows[index].astype(np.int32), weight=weight, target=None, record=index)
+        found = Example(ids=self.rows[index].astype(np.int32), weight=weight, target=None, record=index)
+        part = slice(int(self.scored[index]), int(self.scored[index + 1]))
+        found.columns = {name: np.asarray(values[part]) for name, values in self.columns.items()}
+        return found
+
+    @property
+    def scored(self) -> np.ndarray:
+        """[N + 1] where each row's scored tokens lie among those of all; cuts `columns`."""
+        return np.arange(len(self.rows) + 1) * (self.rows.shape[1] - 1)
+
+    def with_columns(self, columns: Mapping[str, np.ndarray]) -> Windows:
+        """The same rows with further values at their scored tokens. Shapes: columns [M, ...]."""
+        return Windows(self.rows, {**self.columns, **columns})
 
     @property
     def content_hash(self) -> str:
-        return f"windows-{self.rows.shape[0]}x{self.rows.shape[1]}"
+        digest = hashlib.sha256(f"windows-{self.rows.shape[0]}x{self.rows.shape[1]}".encode())
+        for array in (self.rows, *(self.columns[name] for name in sorted(self.columns))):
+            for start in range(0, len(array), 4096):
+                digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+        return digest.hexdigest()
 
 
 def read(

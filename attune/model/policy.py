@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attune.data.batch import Batch, collate
 from attune.data.examples import Example
 from attune.model import attention
-from attune.model.fused import chunked_logp, token_logp
+from attune.model.fused import chunked, logp_at, token_logp, top_logp
 
 __all__ = ["Policy", "Scores"]
 
@@ -27,6 +27,9 @@ class Scores:
     """[M] log-probability of the target token, in nats."""
     out: Tensor = None  # type: ignore[assignment]  # absent for language models
     """[M, C] outputs of a classification, tagging or regression head."""
+    topk: dict[str, Tensor] = field(default_factory=dict)
+    """name -> [M, K + 1] log-probabilities of the tokens that a batch asks for in `tokens["<name>_ids"]` [M, K], and
+    (last) of all other tokens together; at the temperature `tokens["<name>_temperature"]` [M]."""
 
 
 class Policy(nn.Module):
@@ -71,23 +74,58 @@ class Policy(nn.Module):
 
     def forward(self, batch: Batch) -> Scores:
         """Shapes: see `Batch` and `Scores`."""
+        if self.head == "lm":
+            asked = _asked(batch)
+            rows = [tensor for _, ids, temperature in asked for tensor in (ids, temperature)]
+
+            def score(logits: Tensor, target: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+                pairs = zip(rows[::2], rows[1::2])
+                return token_logp(logits, target), *(logp_at(logits, ids, warmth) for ids, warmth in pairs)
+
+            logp, *topk = self.over_logits(score, batch, batch.target, *rows)
+            return Scores(logp=logp, topk={name: values for (name, _, _), values in zip(asked, topk)})
         if self.fast:
-            with attention.packed_forward() if batch.segments is not None else nullcontext():
-                hidden = self._trunk()(**self._inputs(batch))[0]
-            hidden = hidden.flatten(0, 1).index_select(0, batch.src)  # [M, H]
             head = self._output_head()
             assert head is not None
-            if self.head == "lm":
-                return Scores(logp=chunked_logp(head, hidden, batch.target))
-            return Scores(out=_wide(head(hidden)))
-        with attention.packed_forward() if batch.segments is not None else nullcontext():
-            logits = self.model(**self._inputs(batch)).logits
-        if self.head == "sequence":  # pooled by the model itself, one row a sequence
-            return Scores(out=_wide(logits))
-        logits = logits.flatten(0, 1)
+            return Scores(out=_wide(head(self._hidden(batch))))
+        logits = self._logits(batch)
+        if self.head == "token":  # a sequence is pooled by the model itself, one row each
+            logits = logits.flatten(0, 1).index_select(0, batch.src)
+        return Scores(out=_wide(logits))
+
+    def over_logits(self, score: Callable[..., tuple[Tensor, ...]], batch: Batch, *rows: Tensor) -> tuple[Tensor, ...]:
+        """`score(logits, *rows)` at the scored positions of a language model, in chunks where the fast path allows it.
+
+        Shapes: logits [M, V]; `rows` and results [M, ...].
+        """
+        if self.fast:
+            head = self._output_head()
+            assert head is not None
+            return chunked(score, head, self._hidden(batch), *rows)
+        logits = self._logits(batch).flatten(0, 1)
         if batch.segments is None:  # of a packed row the library itself keeps the scored positions only
             logits = logits.index_select(0, batch.src)
-        return Scores(logp=token_logp(logits, batch.target)) if self.head == "lm" else Scores(out=_wide(logits))
+        return score(logits, *rows)
+
+    @torch.no_grad()
+    def top(self, batch: Batch, k: int, temperature: float = 1.0, vocab: int | None = None) -> tuple[Tensor, Tensor]:
+        """The k likeliest tokens at every scored position; their log-probabilities and (last) that of all others.
+
+        `vocab`: only the first so many tokens count. Shapes: [M, K] and [M, K + 1].
+        """
+        ids, logp = self.over_logits(lambda logits: top_logp(logits, k, temperature, vocab), batch)
+        return ids, logp
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """[M, H] what the trunk says at the scored positions."""
+        with attention.packed_forward() if batch.segments is not None else nullcontext():
+            hidden = self._trunk()(**self._inputs(batch))[0]
+        return hidden.flatten(0, 1).index_select(0, batch.src)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        """The library's own forward."""
+        with attention.packed_forward() if batch.segments is not None else nullcontext():
+            return self.model(**self._inputs(batch)).logits
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.mask}
@@ -216,6 +254,13 @@ class Policy(nn.Module):
         if name == attention.NAME:
             self.notes.append(f"packing refused: attention is {self.config._attn_implementation}")
         return False
+
+
+def _asked(batch: Batch) -> list[tuple[str, Tensor, Tensor]]:
+    """(name, token ids [M, K], temperature [M]) of every set of tokens whose log-probabilities a batch asks for."""
+    names = sorted(key.removesuffix("_ids") for key in batch.tokens if key.endswith("_ids"))
+    ones = torch.ones_like(batch.weight)
+    return [(name, batch.tokens[f"{name}_ids"], batch.tokens.get(f"{name}_temperature", ones)) for name in names]
 
 
 @contextmanager
