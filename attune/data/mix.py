@@ -4,7 +4,7 @@ state."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,21 @@ class Joined:
     def parts(self) -> list[np.ndarray]:
         """The examples of each store, by their index here."""
         return np.split(np.arange(len(self)), self._ends[:-1])
+
+    @property
+    def scored(self) -> np.ndarray:
+        """[N + 1] where each example's scored tokens lie among those of all; cuts columns."""
+        sizes = [np.diff(store.scored) for store in self.stores]  # type: ignore[attr-defined]
+        return np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+
+    def with_columns(self, columns: Mapping[str, np.ndarray]) -> Joined:
+        """The same examples with further values at their scored tokens. Shapes: columns [M, ...]."""
+        cuts = np.cumsum([store.scored[-1] for store in self.stores])  # type: ignore[attr-defined]
+        found = []
+        for store, start, end in zip(self.stores, [0, *cuts[:-1]], cuts):
+            part = {name: values[start:end] for name, values in columns.items()}
+            found.append(store.with_columns(part))  # type: ignore[attr-defined]
+        return Joined(found)
 
     @property
     def content_hash(self) -> str:

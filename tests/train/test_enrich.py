@@ -15,6 +15,7 @@ import tiny_run
 
 from attune.data.batch import collate
 from attune.data.examples import ExampleStore
+from attune.data.mix import Joined
 from attune.data.prepare import Windows
 from attune.train import enrich as enriching
 from attune.train.enrich import enrich
@@ -101,6 +102,14 @@ def test_a_corpus_of_windows_takes_columns_too(tmp_path: Path) -> None:
     )
     assert found[2].columns["teacher_ids"].shape == (11, K)
     assert found.content_hash != store.content_hash != Windows(rows[::-1]).content_hash
+
+
+def test_joined_stores_take_the_columns_of_their_parts(tmp_path: Path) -> None:
+    parts = [tiny_run.store(7, seed=1), tiny_run.store(5, seed=2)]
+    joined = scored(Joined(parts), tmp_path)
+    alone = scored(parts[1], tmp_path)
+    np.testing.assert_allclose(joined[9].columns["teacher_logp"], alone[2].columns["teacher_logp"], atol=1e-5)
+    assert joined.content_hash != Joined(parts).content_hash
 
 
 def test_columns_survive_saving_and_gathering(tmp_path: Path) -> None:
