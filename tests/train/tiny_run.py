@@ -35,12 +35,12 @@ def objective() -> Objective:
     return plugin(plugin.Config())
 
 
-def model(*, adapter: str = "full", dropout: float = 0.0, seed: int = 0) -> Policy:
+def model(*, adapter: str = "full", dropout: float = 0.0, seed: int = 0, hidden: int = 32) -> Policy:
     """A tiny Llama (attention dropout) with LoRA (dropout on its inputs) or all weights trained."""
     import transformers
 
     config = transformers.LlamaConfig(
-        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=VOCAB, hidden_size=hidden, intermediate_size=3 * hidden // 2, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, pad_token_id=0, attention_dropout=dropout,
     )  # fmt: skip
     torch.manual_seed(seed)
