@@ -142,6 +142,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
     from attune.model.load import fingerprint, load_tokenizer
     from attune.model.save import save_model
     from attune.train.stage import train_stage
+    from attune.train.teacher import taught
 
     tokenizer = load_tokenizer(recipe.model)
     if not (run.model_dir / "manifest.json").exists():
@@ -149,12 +150,14 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
         prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
         data_hash = _same_data(run, prepared)
         run.set_status("prepared", data_hash=data_hash)
+        prepared = taught(recipe, prepared, objective, tokenizer, cache=run.path.parent / ".cache", say=show.say)
+        examples = "".join(store.content_hash for store in prepared.stores.values())  # with what a teacher says of them
         if parallel is not None and parallel.main:
             parallel.barrier()
         base = "" if recipe.model.from_config else json.dumps(fingerprint(recipe.model.base))
 
         def identity(frozen: Recipe) -> str:
-            return hashlib.sha256(f"{frozen.fingerprint()}{data_hash}{base}".encode()).hexdigest()
+            return hashlib.sha256(f"{frozen.fingerprint()}{examples}{base}".encode()).hexdigest()
 
         _check_resume(run, identity(recipe))
         show.stage("train")

@@ -135,9 +135,12 @@ def prepare_run(
     from attune.data.prepare import read, render
     from attune.evaluate.suites.compared import load_suites
     from attune.model.load import load_config
+    from attune.train.answers import answered
+    from attune.train.teacher import check_teacher
 
     show = show or Show()
     load_suites(recipe.evaluate.suites)  # a file that cannot be read is told before training, not after
+    check_teacher(recipe, tokenizer)
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
         recipe = recipe.replace({"objective": {"name": "pretrain"}, "data.task": "text"})
         objective = _objective(recipe, [], "text")
@@ -158,6 +161,7 @@ def prepare_run(
         if recipe.objective.name == "auto":
             recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
         recipe = recipe.replace({"data.task": found.task})
+        found = answered(recipe, found, run, say=show.say)
         config = load_config(recipe.model)
         prepared, length = render(
             recipe,

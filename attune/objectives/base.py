@@ -30,10 +30,14 @@ class Objective(ABC):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]]
     """Tasks (see `evaluate.predictions.TASKS`) it trains for."""
-    head: ClassVar[str]
-    """Which model it needs: `lm`, `sequence` (one output a sequence) or `token` (one output a token)."""
-    scored: ClassVar[str] = "next"
+    head: str
+    """Which model it needs: `lm`, `sequence` (one output a sequence) or `token` (one output a token). One that trains
+    for several kinds of task decides when it is made."""
+    scored: str = "next"
     """`next`: a token is scored where it is predicted; `here`: where it stands."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Frozen models whose scores its training examples carry as columns: `<name>_ids`, `<name>_logp` and
+    `<name>_temperature` for text, `<name>_out` for labels."""
     coupled: ClassVar[bool] = False
     """True if the loss is not a sum over sequences, so that the micro-batch size changes the result."""
 

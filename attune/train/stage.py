@@ -20,6 +20,7 @@ from attune.train import checkpoint
 from attune.train.head_start import start_head
 from attune.train.loop import Progress, fit, train_step
 from attune.train.optim import Masters
+from attune.train.teacher import live
 from attune.train.trackers import track
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def train_stage(
     resume, damaged = checkpoint.latest(run.path / "checkpoints")
     for line in damaged:
         say(line)
-    if resume is None and getattr(objective.options, "head_init", "random") == "probe":
+    loader = live(recipe, loader, policy, prepared, tokenizer, parallel.world)
+    if resume is None and objective.head != "lm" and getattr(objective.options, "head_init", "random") == "probe":
         say(start_head(policy, objective, loader, batch_tokens=forward))
     masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
     steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))

@@ -28,12 +28,16 @@ from attune.train.optim import Masters
 VOCAB, LABELS, ROWS = 64, ["a", "b", "c"], 8
 LIMIT = 1e-10
 CASES = [(name, task) for name, plugin in plugins.find("objective").items() for task in plugin.tasks]
-ENCODERS = [(name, task) for name, task in CASES if plugins.get("objective", name).head != "lm"]
+LABELLED = ("classification", "multilabel", "tagging")
 
 
 def objective_of(name: str, task: str) -> Objective:
     plugin: Any = plugins.get("objective", name)
-    return plugin(plugin.Config(), labels=[] if plugin.head == "lm" or task == "regression" else LABELS, task=task)
+    required = {key: "x" for key, field in plugin.Config.model_fields.items() if field.is_required()}
+    return plugin(plugin.Config(**required), labels=LABELS if task in LABELLED else [], task=task)
+
+
+ENCODERS = [(name, task) for name, task in CASES if objective_of(name, task).head != "lm"]
 
 
 def policy_of(objective: Objective, family: str = "llama") -> Policy:
@@ -76,8 +80,24 @@ def examples_of(objective: Objective) -> list[Example]:
                 "regression": float(rng.normal()),
                 "multilabel": rng.integers(0, 2, len(LABELS)).astype(np.float32),
             }.get(objective.task, int(rng.integers(len(LABELS))))
-        rows.append(Example(rng.integers(4, VOCAB, length).astype(np.int32), weight, target, record=number))
+        columns = columns_of(objective, int((weight > 0).sum()), rng)
+        ids = rng.integers(4, VOCAB, length).astype(np.int32)
+        rows.append(Example(ids, weight, target, record=number, columns=columns))
     return rows
+
+
+def columns_of(objective: Objective, scored: int, rng: np.random.Generator, k: int = 5) -> dict[str, np.ndarray]:
+    """What frozen models would have said at the scored tokens."""
+    found: dict[str, np.ndarray] = {}
+    for name in objective.needs:
+        if objective.head != "lm":
+            found[f"{name}_out"] = rng.normal(size=(scored, max(1, len(objective.labels)))).astype(np.float32)
+            continue
+        logp = rng.normal(size=(scored, k + 1))
+        found[f"{name}_ids"] = rng.permuted(np.tile(np.arange(VOCAB), (scored, 1)), axis=1)[:, :k].astype(np.uint16)
+        found[f"{name}_logp"] = (logp - np.log(np.exp(logp).sum(1, keepdims=True))).astype(np.float32)
+        found[f"{name}_temperature"] = np.full(scored, 1.0, dtype=np.float32)
+    return found
 
 
 def gradients(policy: Policy, objective: Objective, batches: list[Batch]) -> tuple[dict[str, torch.Tensor], float]:

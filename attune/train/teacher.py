@@ -1,0 +1,319 @@
+"""The teacher of a distillation: a finished run, a base, or a server; asked once, before training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attune.errors import RecipeError
+from attune.records import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from attune.data.batch import Loader
+    from attune.data.prepare import Prepared
+    from attune.model.policy import Policy
+    from attune.objectives.base import Objective
+    from attune.recipe import Recipe
+
+__all__ = ["Teacher", "check_teacher", "taught", "live"]
+
+Say = Callable[[str], None]
+ASKED_AT_ONCE = 512
+
+
+@dataclass
+class Teacher:
+    """A run folder or a base as a teacher: nothing is loaded until it is asked."""
+
+    where: str
+
+    @property
+    def is_run(self) -> bool:
+        return (Path(self.where) / "status.json").exists()
+
+    @property
+    def model(self) -> Any:
+        """The `model` section that its tokenizer and base are loaded by."""
+        from attune.recipe import Model, Recipe
+
+        return Recipe.load(Path(self.where) / "recipe.yaml").model if self.is_run else Model(base=self.where)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What a run says of its model.
+
+        Raises: RecipeError if it has none yet.
+        """
+        path = Path(self.where) / "model" / "manifest.json"
+        if not path.exists():
+            raise RecipeError(
+                f"objective.teacher {self.where} has no model yet", fix=f"finish it first: attune show {self.where}"
+            )
+        return json.loads(path.read_text())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over its weights."""
+        from attune.model.load import fingerprint
+
+        folder = Path(self.where) / "model"
+        facts: Any = [self.manifest, fingerprint(str(folder))] if self.is_run else fingerprint(self.where)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from attune.model.load import load_tokenizer
+
+        return load_tokenizer(self.model)
+
+    def tuned(self) -> Any:
+        """The run's model, ready to answer."""
+        from attune.tuned import load
+
+        return load(self.where)
+
+    def policy(self) -> tuple[Policy, str]:
+        """The language model in evaluation mode, and the layout that it can score."""
+        import torch
+
+        from attune.model.load import load_model, torch_dtype
+        from attune.model.policy import Policy
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.is_run:
+            tuned = self.tuned()
+            policy, layout = tuned.policy, tuned.layout
+        else:
+            policy = Policy(load_model(self.model, head="lm"), head="lm").to(device)
+            layout = policy.settle()
+        for parameter in policy.parameters():
+            parameter.requires_grad_(False)
+        policy.to(torch_dtype(self.model) if device == "cuda" else torch.float32)
+        return policy.eval(), layout
+
+
+def check_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Whether the teacher can teach this, found out before anything is read or loaded.
+
+    Raises: RecipeError with the reason: it does not exist, is not finished, gives labels where text is learned (or the
+    other way round), or its tokens mean something else.
+    """
+    if recipe.objective.name != "distill" or recipe.objective.options.endpoint is not None:  # type: ignore[attr-defined]
+        return
+    options: Any = recipe.objective.options
+    teacher, where = Teacher(options.teacher), recipe.where("objective.teacher")
+    if options.teacher.endswith((".yaml", ".yml")):
+        raise RecipeError(
+            f"objective.teacher {options.teacher} is a recipe, not a trained model",
+            where=where,
+            fix="attune distill RECIPE trains it first; or name its run folder",
+        )
+    if not teacher.is_run:
+        from attune.model.load import resolve
+
+        try:
+            resolve(options.teacher)
+        except RecipeError as error:
+            raise RecipeError(
+                f"objective.teacher '{options.teacher}' was not found",
+                where=where,
+                why="no run folder, no model folder, no bundled base, and not a hub id like org/name",
+                fix="name the folder of a finished run",
+            ) from error
+        return
+    labels = teacher.manifest["head"] != "lm"
+    if recipe.data.task != "auto" and labels == (recipe.data.task == "generation"):
+        says = "gives labels" if labels else "writes text"
+        raise RecipeError(
+            f"the teacher {options.teacher} {says}, but the data's task is {recipe.data.task}", where=where
+        )
+
+
+def _same_tokens(teacher: Teacher, tokenizer: PreTrainedTokenizerBase, mode: str, where: str | None) -> None:
+    """Raises: RecipeError where a token of the student is another one, or none, for the teacher."""
+    own, others = tokenizer.get_vocab(), teacher.tokenizer().get_vocab()
+    different = [token for token, number in own.items() if others.get(token) != number]
+    if different:
+        raise RecipeError(
+            f"the teacher {teacher.where} has another tokenizer than the student",
+            where=where,
+            why=f"{len(different):,} of {len(own):,} tokens differ, the first is {min(different)!r}; mode {mode} "
+            "compares probabilities token by token",
+            fix="objective.mode=sequence (the teacher writes answers; any tokenizer), or a student of the same family",
+        )
+
+
+# probabilities -------------------------------------------------------------------------------------------------------
+
+
+def taught(
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    cache: Path,
+    say: Say = lambda line: None,
+) -> Prepared:
+    """The training and validation examples with what the teacher says of them; unchanged for other objectives.
+
+    Kept in `cache` by content. Raises: RecipeError if the teacher does not fit.
+    """
+    if recipe.objective.name != "distill":
+        return prepared
+    options: Any = recipe.objective.options
+    if options.mode == "sequence":
+        return prepared
+    teacher, where = Teacher(options.teacher), recipe.where("objective.teacher")
+    parts: list[str] = [name for name in ("train", "validation") if name in prepared.stores]
+    if objective.head == "lm":
+        _same_tokens(teacher, tokenizer, options.mode, where)
+        return _token_scores(recipe, prepared, objective, tokenizer, teacher, parts, cache, say)
+    if not teacher.is_run:
+        raise RecipeError(
+            f"objective.teacher {options.teacher} is a base without the labels",
+            where=where,
+            fix="tune it on this data first, and name its run folder",
+        )
+    manifest = teacher.manifest
+    missing = sorted(set(objective.labels) ^ set(manifest["labels"]))
+    if manifest["task"] != objective.task or missing:
+        raise RecipeError(
+            f"the teacher {teacher.where} does not answer with the labels of this data",
+            where=where,
+            why=f"its task is {manifest['task']}" if manifest["task"] != objective.task else
+            f"only one side has {', '.join(missing[:5])}",
+            fix="tune the teacher on the same data",
+        )  # fmt: skip
+    if objective.head == "token":
+        _same_tokens(teacher, tokenizer, options.mode, where)
+    stores = dict(prepared.stores)
+    for part in parts:
+        stores[part] = _label_scores(stores[part], getattr(prepared, part), teacher, objective, cache, say)
+    return replace(prepared, stores=stores)
+
+
+def _token_scores(
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: Teacher,
+    parts: list[str],
+    cache: Path,
+    say: Say,
+) -> Prepared:
+    from attune.model.load import load_config
+    from attune.train.enrich import enrich
+
+    options: Any = recipe.objective.options
+    policy, layout = teacher.policy()
+    stores = dict(prepared.stores)
+    for part in parts:
+        stores[part] = enrich(
+            stores[part],
+            policy,
+            teacher=teacher.fingerprint,
+            cache=cache,
+            k=options.k,
+            temperature=objective.temperature,  # type: ignore[attr-defined]
+            layout=layout,
+            pad_id=tokenizer.pad_token_id or 0,
+            vocab=load_config(recipe.model).get_text_config().vocab_size,
+            say=say,
+        )
+    return replace(prepared, stores=stores)
+
+
+def _label_scores(
+    store: Any, records: Sequence[Record], teacher: Teacher, objective: Objective, cache: Path, say: Say
+) -> Any:
+    """The store with the column `teacher_out`: the teacher's logits (or numbers), labels in the student's order."""
+    facts = [store.content_hash, teacher.fingerprint, objective.labels]
+    if objective.head != "token":
+        facts.append(hashlib.sha256("\0".join(record.text for record in records).encode()).hexdigest())
+    path = cache / f"labels-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.npy"
+    if not path.exists():
+        tuned = teacher.tuned()
+        out = _word_logits(tuned, store) if objective.head == "token" else _logits(tuned, records)[store.records]
+        if objective.task != "regression":
+            out = out[:, [tuned.labels.index(label) for label in objective.labels]]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        with open(partial, "wb") as file:
+            np.save(file, out.astype(np.float32), allow_pickle=False)
+        partial.rename(path)
+        say(f"teacher: {len(out):,} examples labelled by {teacher.where}")
+    return store.with_columns({"teacher_out": np.load(path, mmap_mode="r", allow_pickle=False)})
+
+
+def _logits(tuned: Any, records: Sequence[Record]) -> np.ndarray:
+    """What a classifier says of texts, as it reads them itself. Shapes: [N, C], logits up to a constant a row."""
+    parts = []
+    for start in range(0, len(records), ASKED_AT_ONCE):
+        found = tuned.predict([record.text for record in records[start : start + ASKED_AT_ONCE]])
+        if tuned.task == "regression":
+            parts.append(np.array(found.outputs)[:, None])
+            continue
+        chance = np.clip(found.scores, 1e-12, 1 - 1e-12 if tuned.task == "multilabel" else 1)
+        parts.append(np.log(chance) - (np.log1p(-chance) if tuned.task == "multilabel" else 0))
+    return np.concatenate(parts)
+
+
+def _word_logits(tuned: Any, store: Any) -> np.ndarray:
+    """What a tagger says at each scored token of the student's own examples. Shapes: [M, C]."""
+    from attune.evaluate.predict import score_store
+
+    pad = tuned.tokenizer.pad_token_id or 0
+    return score_store(tuned.policy, tuned.objective.hard if hasattr(tuned.objective, "hard") else tuned.objective,
+                       store, layout=tuned.layout, pad_id=pad, batch_tokens=4096)[1]["out"]  # fmt: skip
+
+
+# in the loop ---------------------------------------------------------------------------------------------------------
+
+
+def live(
+    recipe: Recipe, loader: Loader, policy: Policy, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, world: int
+) -> Loader:
+    """The loader, or for on-policy distillation one whose steps are in part what the student writes.
+
+    Raises: RecipeError on several ranks.
+    """
+    options: Any = recipe.objective.options
+    if recipe.objective.name != "distill" or options.mode != "on_policy":
+        return loader
+    if world > 1:
+        raise RecipeError(
+            "objective.mode on_policy runs in one process",
+            why="ranks that write different answers would run different numbers of forwards",
+            fix="start it without torchrun, or use mode logits or sequence",
+        )
+    from attune.generate.engine import Engine
+    from attune.model.load import load_config
+    from attune.train.on_policy import OnPolicy
+
+    teacher, layout = Teacher(options.teacher).policy()
+    sampled = 1.0 if options.sampling_temperature is None else options.sampling_temperature
+    engine = Engine(
+        policy.model, tokenizer, stop_ids=list(prepared.renderer.stop_ids), device=next(policy.parameters()).device
+    )
+    found: Any = OnPolicy(
+        loader,
+        engine,
+        teacher,
+        share=options.own_share,
+        k=options.k,
+        warmth=options.temperature or 1.0,
+        sampling_temperature=sampled,
+        max_new_tokens=options.max_new_tokens,
+        packs=layout == "packed",
+        vocab=load_config(recipe.model).get_text_config().vocab_size,
+    )
+    return found
