@@ -321,6 +321,8 @@ def _explain_plugin(section: type[PluginChoice], at: str, rest: list[str]) -> st
         return "\n".join(
             _one(f"{at}.{name}.{rest[0]}", fields[rest[0]]) for name, fields in configs.items() if rest[0] in fields
         )
+    if holders := [name for name, fields in configs.items() if rest[0] in fields]:  # a key inside an option
+        return _explain_plugin(section, at, [holders[0], *rest])
     raise UsageError(
         f"no {section.kind} or option '{rest[0]}'{nearest(rest[0], list(found))}",
         fix=f"`attune explain {at}` lists them",

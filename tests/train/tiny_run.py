@@ -40,8 +40,8 @@ def model(*, adapter: str = "full", dropout: float = 0.0, seed: int = 0, hidden:
     import transformers
 
     config = transformers.LlamaConfig(
-        vocab_size=VOCAB, hidden_size=hidden, intermediate_size=3 * hidden // 2, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, pad_token_id=0, attention_dropout=dropout,
+        vocab_size=VOCAB, hidden_size=hidden, intermediate_size=3 * hidden // 2, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, attention_dropout=dropout,
     )  # fmt: skip
     torch.manual_seed(seed)
     plugin: Any = plugins.get("adapter", adapter)
