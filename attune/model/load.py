@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from attune.errors import MachineError, RecipeError
 from attune.model import machine
+from attune.model.layers import check_layers, keep_layers
 
 if TYPE_CHECKING:
     from attune.recipe import Model
@@ -191,6 +192,8 @@ def load_model(
             why=f"{config.model_type} is an encoder: it sees the words that it should predict",
             fix="choose a decoder, or the objective classify or tag",
         )
+    if settings.layers is not None and folder is None:
+        check_layers(config, settings.layers, settings.base)
     arguments: dict[str, Any] = {**_arguments(settings), "dtype": torch.float32, "use_safetensors": True}
     if settings.attention in ("sdpa", "eager"):
         arguments["attn_implementation"] = settings.attention
@@ -217,7 +220,10 @@ def load_model(
     progress = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        return HEADS[head].from_pretrained(source, **arguments)
+        model = HEADS[head].from_pretrained(source, **arguments)
+        if settings.layers is not None and folder is None:  # a saved folder was cut before it was tuned
+            keep_layers(model, settings.layers)
+        return model
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
             kind = {"lm": "write text", "sequence": "classify", "token": "tag words"}[head]

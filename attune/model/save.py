@@ -60,6 +60,7 @@ def save_model(
         temporary.mkdir(parents=True)
         peft = hasattr(model, "get_base_model")
         adapter_only = peft and objective.head == "lm" and not getattr(recipe.adapter.options, "modules_to_save", None)
+        adapter_only = adapter_only and recipe.model.layers is None  # nobody else has such a base
         base = loading.resolve(recipe.model.base)
         if adapter_only:
             model.peft_config["default"].base_model_name_or_path = base

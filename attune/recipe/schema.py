@@ -52,6 +52,9 @@ class Model(Section):
     from_config: str | None = None
     """Build the model with random weights from this config.json instead of loading the base's weights (pre-training
     from nothing). `cpu` and `gpu` name the starter's own presets; the tokenizer still comes from `base`."""
+    layers: list[Annotated[Whole, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    """Keep only these transformer blocks of the base, counted from 0: a shallower student for distillation, as
+    `[0, 2, 5]` of six. null keeps all."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights. `auto` takes bfloat16 where the machine computes it fast, else float32."""
     trust_remote_code: bool = Field(default=False, strict=True)
@@ -61,6 +64,13 @@ class Model(Section):
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """How attention is computed. `auto` takes the fastest that passes the probe at load; naming one implies padded
     rows."""
+
+    @field_validator("layers")
+    @classmethod
+    def _in_order(cls, layers: list[int] | None) -> list[int] | None:
+        if layers is not None and layers != sorted(set(layers)):
+            raise ValueError("must rise, each number once")
+        return layers
 
     @model_validator(mode="after")
     def _pinned(self) -> Model:

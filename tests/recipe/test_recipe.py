@@ -74,7 +74,9 @@ def test_a_plugin_is_chosen_by_name_with_its_own_options():
 def test_every_plugin_can_be_chosen(kind):
     key = {choice.kind: choice.key for choice in CHOICES.values()}[kind]
     for name in plugins.names(kind):
-        chosen = getattr(recipe(**{kind: {key: name}}), kind)
+        fields = plugins.get(kind, name).Config.model_fields
+        required = {option: "x" for option, field in fields.items() if field.is_required()}
+        chosen = getattr(recipe(**{kind: {key: name, **required}}), kind)
         assert isinstance(chosen.options, plugins.get(kind, name).Config)
 
 
