@@ -134,11 +134,14 @@ def prepare_run(
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
     from attune.evaluate.suites.compared import load_suites
+    from attune.model.heads import check_recipe
     from attune.model.load import load_config
     from attune.train.answers import answered
     from attune.train.teacher import check_teacher
 
     show = show or Show()
+    config = load_config(recipe.model)
+    check_recipe(recipe, config)
     load_suites(recipe.evaluate.suites)  # a file that cannot be read is told before training, not after
     check_teacher(recipe, tokenizer)
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
@@ -162,13 +165,13 @@ def prepare_run(
             recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
         recipe = recipe.replace({"data.task": found.task})
         found = answered(recipe, found, run, say=show.say)
-        config = load_config(recipe.model)
+        check_recipe(recipe, config)
         prepared, length = render(
             recipe,
             found,
             tokenizer,
             lambda labels, task: _objective(recipe, labels, task),
-            context=getattr(config.get_text_config(), "max_position_embeddings", 1024),
+            config=config,
         )
         objective = _objective(recipe, prepared.labels, prepared.task)
     recipe = recipe.replace({"data.max_length": length})

@@ -39,7 +39,7 @@ class Tuned:
 
         from attune import plugins
         from attune.data.desk import restored
-        from attune.data.render import Renderer
+        from attune.data.seq2seq import renderer_for
         from attune.model.load import load_tokenizer
         from attune.model.policy import Policy
         from attune.model.save import open_model
@@ -55,8 +55,9 @@ class Tuned:
         self.layout = self.policy.settle()
         self.policy.eval()
         truncate = "window" if self.manifest["head"] != "lm" else "left"
-        self.renderer = Renderer(
+        self.renderer = renderer_for(
             self.tokenizer,
+            self.policy.config,
             template=self.recipe.model.chat_template,
             max_length=self.recipe.data.max_length or 512,
             truncate=truncate,
@@ -108,12 +109,13 @@ class Tuned:
     @property
     def engine(self) -> Any:
         """A `generate.Engine` over the model."""
-        from attune.generate.engine import Engine
+        from attune.generate.seq2seq import engine_of
 
         stops = self.manifest["stop_ids"] or list(self.renderer.stop_ids)
-        return Engine(
+        return engine_of(
             self.policy.model,
             self.tokenizer,
+            self.renderer,
             stop_ids=stops,
             device=self.device,
             repetition_penalty=self.recipe.evaluate.repetition_penalty,

@@ -18,7 +18,7 @@ from attune.data.examples import Example
 from attune.data.mix import Mix
 from attune.errors import DataError, RecipeError
 
-__all__ = ["Batch", "Segments", "collate", "Loader", "Store", "micro_batches"]
+__all__ = ["Batch", "Segments", "Source", "collate", "Loader", "Store", "micro_batches"]
 
 
 class Rows(NamedTuple):
@@ -113,6 +113,15 @@ class Segments:
 
 
 @dataclass
+class Source:
+    """What the encoder of an encoder-decoder reads: one row for each of the batch's. Shapes: both [B, T']."""
+
+    input_ids: Tensor
+    mask: Tensor
+    """1 = real token."""
+
+
+@dataclass
 class Batch:
     """One forward's worth of sequences, and the positions of it that are scored. Prompt tokens are not listed."""
 
@@ -139,11 +148,14 @@ class Batch:
     """name -> [S] per-sequence values (reference log-probability, advantage, ...)."""
     tokens: dict[str, Tensor] = field(default_factory=dict)
     """name -> [M] or [M, K] per-position values (old log-probability, teacher's top-k, ...)."""
+    source: Source | None = None
+    """For encoder-decoders, padded layout only; all positions above index the decoder."""
 
     @property
     def n_tokens(self) -> int:
         """Real tokens, padding not counted."""
-        return int(self.input_ids.numel() if self.mask is None else self.mask.sum())
+        read = 0 if self.source is None else int(self.source.mask.sum())
+        return read + int(self.input_ids.numel() if self.mask is None else self.mask.sum())
 
     def to(self, device: torch.device | str) -> Batch:
         moved: dict[str, Any] = {
@@ -151,6 +163,8 @@ class Batch:
         }
         if self.segments is not None:
             moved["segments"] = self.segments.to(device)
+        if self.source is not None:
+            moved["source"] = Source(self.source.input_ids.to(device), self.source.mask.to(device))
         for group in ("fields", "tokens"):
             moved[group] = {name: value.to(device) for name, value in getattr(self, group).items()}
         return replace(self, **moved)
@@ -214,7 +228,24 @@ def collate(
         segments=Segments.of(lengths) if packed else None,
         index=torch.tensor([index[number] for number in order]) if index is not None else None,
         tokens={name: _tensor(np.concatenate([row.columns[name] for row in rows])) for name in names},
+        source=_source(rows, pad_id, packed=packed),
     )
+
+
+def _source(rows: Sequence[Example], pad_id: int, *, packed: bool) -> Source | None:
+    """The sources of examples side by side; None where they have none."""
+    sources = [row.source for row in rows if row.source is not None]
+    if not sources:
+        return None
+    if packed or len(sources) != len(rows):
+        raise DataError("examples with a source share no packed row, and no batch with others")
+    width = max(map(len, sources))
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for number, source in enumerate(sources):
+        ids[number, : len(source)] = source
+        mask[number, : len(source)] = 1
+    return Source(torch.from_numpy(ids), torch.from_numpy(mask))
 
 
 def _tensor(values: np.ndarray) -> Tensor:

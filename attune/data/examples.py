@@ -44,6 +44,8 @@ class Example:
     """Which completion, turn or window of the record."""
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     """name -> [m, ...] values of the m tokens whose weight is not 0, in order: a teacher's log-probabilities, ..."""
+    source: np.ndarray | None = None
+    """[T'] int32 tokens that an encoder reads; `ids` are the decoder's then. None without an encoder of its own."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +97,8 @@ class ExampleStore(Sequence[Example]):
     """Examples as flat arrays: ids and weights of all, one after another, cut by `offsets`.
 
     Shapes: ids, weights [sum T]; offsets [N + 1]; records, turns [N]; targets by `kind`: class, number [N];
-    classes [N, C]; tags [sum T]; None for `token`; columns [M, ...] over the scored tokens of all, one after another.
+    classes [N, C]; tags [sum T]; None for `token`; columns [M, ...] over the scored tokens of all, one after another;
+    sources [sum T'] cut by source_offsets [N + 1], both None without sources.
     """
 
     def __init__(
@@ -109,10 +112,19 @@ class ExampleStore(Sequence[Example]):
         kind: str = "token",
         targets: np.ndarray | None = None,
         columns: Mapping[str, np.ndarray] | None = None,
+        sources: np.ndarray | None = None,
+        source_offsets: np.ndarray | None = None,
     ):
         self.ids, self.weights, self.offsets = ids, weights, offsets
         self.records, self.turns, self.kind, self.targets = records, turns, kind, targets
+        self.sources, self.source_offsets = sources, source_offsets
         self.lengths: np.ndarray = np.diff(offsets)
+        self.longest = int(self.lengths.max(initial=0))
+        """Tokens of the longest sequence; `lengths` counts what an example costs, its source included."""
+        if source_offsets is not None:
+            of_sources = np.diff(source_offsets)
+            self.longest = max(self.longest, int(of_sources.max(initial=0)))
+            self.lengths = self.lengths + of_sources
         self.columns = dict(columns or {})
         self._scored: np.ndarray | None = None
         self._hash: str | None = None
@@ -134,7 +146,8 @@ class ExampleStore(Sequence[Example]):
         """
         arrays = (self.ids, self.weights, self.offsets, self.records, self.turns)
         joined = {**self.columns, **columns}
-        return ExampleStore(*arrays, kind=self.kind, targets=self.targets, columns=joined)
+        more = {"sources": self.sources, "source_offsets": self.source_offsets}
+        return ExampleStore(*arrays, kind=self.kind, targets=self.targets, columns=joined, **more)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -166,7 +179,14 @@ class ExampleStore(Sequence[Example]):
             record=int(self.records[index]),
             turn=int(self.turns[index]),
             columns=self._columns_of(index),
+            source=self._source_of(index),
         )
+
+    def _source_of(self, index: int) -> np.ndarray | None:
+        if self.sources is None or self.source_offsets is None:
+            return None
+        start, end = int(self.source_offsets[index]), int(self.source_offsets[index + 1])
+        return np.asarray(self.sources[start:end], dtype=np.int32)
 
     def _columns_of(self, index: int) -> dict[str, np.ndarray]:
         if not self.columns:
@@ -197,9 +217,12 @@ class ExampleStore(Sequence[Example]):
         }
         kind: str | None = None
         shapes: dict[str, tuple[int, ...]] = {}
-        classes = end = 0
+        classes = end = source_end = 0
+        sourced: bool | None = None
         for example in examples:
             ids = np.asarray(example.ids)
+            if example.source is not None:
+                ids = np.concatenate([example.source, ids])
             if ids.size and not (0 <= ids.min() and ids.max() < vocab_size):
                 bad = ids[(ids < 0) | (ids >= vocab_size)][0]
                 raise DataError(
@@ -219,8 +242,18 @@ class ExampleStore(Sequence[Example]):
                 )
             if _kind(example.target) != kind or (kind == "classes" and np.asarray(example.target).size != classes):
                 raise DataError(f"one store cannot hold targets of kind '{kind}' and '{_kind(example.target)}'")
-            end += len(ids)
-            columns["ids"].add(ids)
+            if sourced is None and example.source is not None:
+                columns |= {"sources": column("sources", columns["ids"].dtype)}
+                columns |= {"source_ends": column("source_ends", np.int64)}
+            sourced = example.source is not None if sourced is None else sourced
+            if sourced != (example.source is not None):
+                raise DataError("one store cannot hold examples with and without a source")
+            if example.source is not None:
+                source_end += len(example.source)
+                columns["sources"].add(example.source)
+                columns["source_ends"].add(source_end)
+            end += len(example.ids)
+            columns["ids"].add(example.ids)
             columns["weights"].add(example.weight)
             columns["ends"].add(end)
             columns["records"].add(example.record)
@@ -240,6 +273,8 @@ class ExampleStore(Sequence[Example]):
             kind=kind or "token",
             targets=targets.reshape(-1, classes) if targets is not None and kind == "classes" else targets,
             columns={name: arrays[COLUMN + name].reshape(-1, *shape) for name, shape in shapes.items()},
+            sources=arrays.get("sources"),
+            source_offsets=np.concatenate([np.zeros(1, np.int64), arrays["source_ends"]]) if sourced else None,
         )
 
     @classmethod
@@ -261,6 +296,8 @@ class ExampleStore(Sequence[Example]):
         }
         if self.targets is not None:
             found["targets"] = self.targets
+        if self.sources is not None and self.source_offsets is not None:
+            found |= {"sources": self.sources, "source_offsets": self.source_offsets}
         return found | {COLUMN + name: self.columns[name] for name in sorted(self.columns)}
 
     @property
@@ -287,7 +324,7 @@ class ExampleStore(Sequence[Example]):
                     np.save(file, array, allow_pickle=False)
                     _sync(file)
             manifest: dict[str, Any] = {"kind": self.kind, "examples": len(self), "tokens": int(self.offsets[-1])}
-            manifest["columns"] = sorted(self.columns)
+            manifest |= {"columns": sorted(self.columns), "sources": self.sources is not None}
             with (staging / "store.json").open("w") as file:
                 json.dump({**manifest, "content_hash": self.content_hash}, file, indent=1)
                 _sync(file)
@@ -320,6 +357,7 @@ class ExampleStore(Sequence[Example]):
             manifest = json.loads((directory / "store.json").read_text())
             names = ["ids", "weights", "offsets", "records", "turns"]
             names += [] if manifest["kind"] == "token" else ["targets"]
+            names += ["sources", "source_offsets"] if manifest.get("sources") else []
             names += [COLUMN + name for name in manifest.get("columns", [])]
             arrays = {}
             for name in names:
@@ -330,7 +368,8 @@ class ExampleStore(Sequence[Example]):
                     arrays[name] = np.load(path, allow_pickle=False)
             columns = {name.removeprefix(COLUMN): arrays[name] for name in names if name.startswith(COLUMN)}
             main = (arrays[name] for name in names[:5])
-            store = cls(*main, kind=manifest["kind"], targets=arrays.get("targets"), columns=columns)
+            more = {name: arrays.get(name) for name in ("targets", "sources", "source_offsets")}
+            store = cls(*main, kind=manifest["kind"], columns=columns, **more)
             whole = len(store) == manifest["examples"] and len(store.ids) == len(store.weights) == manifest["tokens"]
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DataError(

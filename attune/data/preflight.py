@@ -45,8 +45,9 @@ class Preflight:
 
 def _sample(example: Example, number: int, renderer: Renderer, markup: bool) -> str:
     decode = renderer.encoder.backend.decode
-    ids = example.ids.tolist()
-    scored = example.weight > 0
+    source = [] if example.source is None else example.source.tolist()
+    ids = source + example.ids.tolist()
+    scored = np.concatenate([np.zeros(len(source), dtype=bool), example.weight > 0])
     cuts = [0, *(np.flatnonzero(np.diff(scored.astype(np.int8))) + 1).tolist(), len(ids)]
     text = ""
     shown = [len(decode(ids[:cut], skip_special_tokens=False)) for cut in cuts]
@@ -175,14 +176,15 @@ def _vocabulary(store: ExampleStore, records: Sequence[Record], vocab_size: int)
 
 def _doubled_bos(store: ExampleStore, renderer: Renderer, records: Sequence[Record]) -> list[DataError]:
     bos = renderer.tokenizer.bos_token_id
-    starts = store.offsets[:-1][store.lengths >= 2]
+    lengths = np.diff(store.offsets)
+    starts = store.offsets[:-1][lengths >= 2]
     if bos is None or not len(starts):
         return []
     doubled = np.zeros(len(store), dtype=bool)
-    doubled[store.lengths >= 2] = (store.ids[starts] == bos) & (store.ids[starts + 1] == bos)
+    doubled[lengths >= 2] = (store.ids[starts] == bos) & (store.ids[starts + 1] == bos)
     # An empty document between BOS and EOS, where both are one token, is not a doubled BOS.
     if bos == renderer.tokenizer.eos_token_id:
-        doubled &= store.lengths > 2
+        doubled &= lengths > 2
     if not doubled.any():
         return []
     what = f"{int(doubled.sum())} examples begin with two {renderer.tokenizer.bos_token} tokens"
@@ -230,11 +232,12 @@ def _facts(stores: Mapping[str, ExampleStore], renderer: Renderer, answering: bo
     for split, store in stores.items():
         at = np.percentile(store.lengths, [50, 95, 99, 100], method="higher").tolist() if len(store) else [0] * 4
         supervised = int(np.count_nonzero(store.weights))
+        tokens = int(store.lengths.sum())
         splits[split] = {
             "examples": len(store),
-            "tokens": int(store.offsets[-1]),
+            "tokens": tokens,
             "supervised_tokens": supervised,
-            "supervised_share": round(supervised / max(1, int(store.offsets[-1])), 4),
+            "supervised_share": round(supervised / max(1, tokens), 4),
             "length_tokens": dict(zip(("p50", "p95", "p99", "max"), map(int, at), strict=True)),
         }
     facts: dict[str, Any] = {"splits": splits, "truncation": renderer.truncation.to_dict()}

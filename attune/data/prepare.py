@@ -17,6 +17,7 @@ import numpy as np
 from attune.data import desk
 from attune.data.examples import Example, ExampleStore
 from attune.data.render import Renderer
+from attune.data.seq2seq import renderer_for
 from attune.data.sources import How, Loaded, Spooled, load_records, spool_records
 from attune.data.split import Split, split
 from attune.data.spool import Chosen, spooled
@@ -342,9 +343,9 @@ def render(
     tokenizer: PreTrainedTokenizerBase,
     make_objective: Callable[[list[str], str], Objective],
     *,
-    context: int,
+    config: Any,
 ) -> tuple[Prepared, int]:
-    """Records -> examples of every split; returns them and the maximum length in use.
+    """Records -> examples of every split; returns them and the maximum length in use. `config` is the base's.
 
     Raises: DataError from the preflight, RecipeError if the length does not fit the model.
     """
@@ -352,6 +353,7 @@ def render(
 
     labels = labels_of(found.task, found.split.train, found.split.test)
     objective = make_objective(labels, found.task)
+    context = getattr(config.get_text_config(), "max_position_embeddings", 1024)
     limit = recipe.data.max_length
     if limit is not None and limit > context:
         raise RecipeError(
@@ -374,8 +376,12 @@ def render(
         raise DataError(
             f"no training row fits the objective {objective.name}", why="; ".join(unfit) or "there are no rows"
         )
-    renderer = Renderer(
-        tokenizer, template=recipe.model.chat_template, max_length=limit or context, truncate=recipe.data.truncate
+    renderer = renderer_for(
+        tokenizer,
+        config,
+        template=recipe.model.chat_template,
+        max_length=limit or context,
+        truncate=recipe.data.truncate,
     )
     stores: dict[str, ExampleStore] = {}
     for name, records in usable.items():
@@ -385,7 +391,7 @@ def render(
         stores["train"], renderer, usable["train"], objective=objective, truncation_limit=recipe.data.max_truncated
     )
     manifest = {**found.manifest, "labels": labels, "unfit": dict(unfit), "preflight": checked.facts}
-    longest = max(int(store.lengths.max()) for store in stores.values())
+    longest = max(store.longest for store in stores.values())
     prepared = Prepared(
         found.task,
         labels,

@@ -69,6 +69,8 @@ class Renderer:
         self.encoder = Encoder(tokenizer)
         self._asked = (template, dict(variables or {}))
         self.truncation = Truncation(truncate, max_length)
+        self.decoder_prefix: tuple[int, ...] = ()
+        """What every answer of an encoder-decoder begins with; empty for other models."""
 
     @cached_property
     def template(self) -> ChatTemplate:

@@ -93,14 +93,14 @@ def _answers(
     *,
     system: str,
 ) -> Predictions:
-    from attune.generate.engine import Engine
+    from attune.generate.seq2seq import engine_of
 
     started = time.monotonic()
     device = str(next(policy.parameters()).device)
-    engine = Engine(
+    engine = engine_of(
         policy.model,
         tokenizer,
-        stop_ids=list(prepared.renderer.stop_ids),
+        prepared.renderer,
         device=device,
         batch_tokens=recipe.evaluate.batch_tokens,
         repetition_penalty=recipe.evaluate.repetition_penalty,
@@ -126,8 +126,9 @@ def baseline_answers(
     say: Callable[[str], None],
 ) -> list[Predictions]:
     """Every baseline that fits the task and the base, each with its reason where it cannot run."""
-    from attune.generate.engine import Engine
-    from attune.model.load import is_causal, load_config, load_model
+    from attune.generate.seq2seq import engine_of
+    from attune.model.heads import writes
+    from attune.model.load import load_config, load_model
 
     wanted = recipe.evaluate.baselines
     found: dict[str, Any] = plugins.find("baseline")
@@ -137,10 +138,10 @@ def baseline_answers(
     if not names and prepared.task != "text":
         return []
     config = load_config(recipe.model)
-    causal = is_causal(config)
+    writer = writes(config)
     common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
     base_policy, layout = None, "padded"
-    if causal and recipe.model.from_config is None:
+    if writer and recipe.model.from_config is None:
         base_policy, layout = placed(load_model(recipe.model, head="lm"), "lm", recipe, fast=prepared.task != "text")
     if prepared.task == "text":
         if base_policy is None or wanted == []:
@@ -159,17 +160,17 @@ def baseline_answers(
         else sorted({name[2:] for name in prepared.labels if name != "O"}),
         engine=None
         if base_policy is None
-        else Engine(
+        else engine_of(
             base_policy.model,
             tokenizer,
-            stop_ids=list(prepared.renderer.stop_ids),
+            prepared.renderer,
             device=str(next(base_policy.parameters()).device),
             batch_tokens=recipe.evaluate.batch_tokens,
             repetition_penalty=recipe.evaluate.repetition_penalty,
         ),
-        encoder=None if causal else _encoder(recipe, tokenizer),
-        prompt_ids=(lambda messages, tools: prepared.renderer.prompt_ids(messages, tools)) if causal else None,
-        stop_ids=list(prepared.renderer.stop_ids) if causal else [],
+        encoder=None if writer else _encoder(recipe, tokenizer),
+        prompt_ids=(lambda messages, tools: prepared.renderer.prompt_ids(messages, tools)) if writer else None,
+        stop_ids=list(prepared.renderer.stop_ids) if writer else [],
         instruction=recipe.data.instruction,
         seed=recipe.seed,
         few_shot=recipe.evaluate.few_shot,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from attune.errors import DataError, DivergedError, RecipeError, UsageError
 from attune.generate.state import Prefilled, draw_numbers, penalised, sample
 
-__all__ = ["Engine", "Generated"]
+__all__ = ["Engine", "Generated", "parts_of"]
 
 SCORED_LOGITS = 2**25
 """At most this many logits (scored positions x vocabulary) are held at once when sequences are scored."""
@@ -297,6 +297,10 @@ class Engine:
             )
         return min(max_new_tokens, room)
 
+    def _already(self, prompt: Sequence[int]) -> list[int]:
+        """Tokens whose repetition is penalised from the start."""
+        return list(prompt)
+
     @torch.inference_mode()
     def _decode(
         self,
@@ -319,7 +323,7 @@ class Engine:
         if self.repetition_penalty != 1:
             seen = torch.zeros(len(prompts), self.vocab_size, dtype=torch.bool, device=self.device)
             for row, prompt in enumerate(prompts):
-                seen[row, list(prompt)] = True
+                seen[row, self._already(prompt)] = True
         state = self.prefill(prompts)
         alive = [row for row in range(len(prompts)) if limits[row] > 0]
         if len(alive) < len(prompts):
@@ -344,7 +348,8 @@ class Engine:
                 state, tokens, alive = state.rows(index), tokens[index], [alive[at] for at in going]
             one = torch.ones(len(alive), 1, dtype=torch.long, device=self.device)
             logits, whole, cache = self.extend(state, tokens[:, None], one, keep=1)
-            state = Prefilled(cache, whole, state.length + 1, self._finite(logits[:, -1].float()))
+            scores_next = self._finite(logits[:, -1].float())
+            state = replace(state, cache=cache, mask=whole, length=state.length + 1, logits=scores_next)
 
     # scoring ----------------------------------------------------------------------------------------------------------
 
@@ -371,7 +376,7 @@ class Engine:
         most = max(1, SCORED_LOGITS // self.vocab_size)
         start = self._start()
         for group in self.batches(lengths):
-            for part in _parts(group, [len(sequences[i][1]) for i in group], most):
+            for part in parts_of(group, [len(sequences[i][1]) for i in group], most):
                 rows = [[*sequences[i][0], *sequences[i][1]] for i in part]
                 if max(map(len, rows)) < 2:
                     continue
@@ -402,7 +407,7 @@ class Engine:
         return result
 
 
-def _parts(group: list[int], sizes: list[int], most: int) -> Iterator[list[int]]:
+def parts_of(group: list[int], sizes: list[int], most: int) -> Iterator[list[int]]:
     """The group cut so that the sizes of a part add up to `most`; a larger one stands alone."""
     part: list[int] = []
     total = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,18 +27,23 @@ class Prefilled:
 
     def fork(self) -> Prefilled:
         """The same, to go on from without changing this one; nothing is copied."""
-        return Prefilled(_fork(self.cache), self.mask, self.length, self.logits)
+        return replace(self, cache=_fork(self.cache))
 
     def rows(self, index: torch.Tensor) -> Prefilled:
         """The same for chosen rows, which may repeat; this one stays as it is."""
         cache = _fork(self.cache)
         cache.reorder_cache(index)
-        return Prefilled(cache, self.mask[index], self.length[index], self.logits[index])
+        return replace(self, cache=cache, mask=self.mask[index], length=self.length[index], logits=self.logits[index])
 
 
 def _fork(cache: Any) -> Any:
     """A cache that grows by itself. Its layers replace their tensors when they grow, so sharing them is safe."""
     fork = copy.copy(cache)
+    if hasattr(cache, "cross_attention_cache"):  # an encoder-decoder's: one for each kind of attention
+        fork.self_attention_cache = _fork(cache.self_attention_cache)
+        fork.cross_attention_cache = _fork(cache.cross_attention_cache)
+        fork.is_updated = dict(cache.is_updated)
+        return fork
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     return fork
 

@@ -13,18 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from attune.errors import MachineError, RecipeError
 from attune.model import machine
+from attune.model.heads import auto_class, check_head
 from attune.model.layers import check_layers, keep_layers
 
 if TYPE_CHECKING:
@@ -37,19 +31,12 @@ __all__ = [
     "load_config",
     "fingerprint",
     "torch_dtype",
-    "is_causal",
     "BUNDLED",
 ]
 
 STARTER = Path(__file__).parent / "starter"
 BUNDLED = ("starter", "minilm")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
-
-HEADS: dict[str, Any] = {
-    "lm": AutoModelForCausalLM,
-    "sequence": AutoModelForSequenceClassification,
-    "token": AutoModelForTokenClassification,
-}
 
 
 def resolve(base: str) -> str:
@@ -152,16 +139,6 @@ def load_tokenizer(settings: Model) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def is_causal(config: Any) -> bool:
-    """Whether the base writes text left to right (else it is an encoder)."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
-
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING:  # BERT and its like see both ways unless told otherwise
-        return bool(getattr(config, "is_decoder", False))
-    names = getattr(config, "architectures", None) or []
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or any("ForCausalLM" in name for name in names)
-
-
 def load_model(
     settings: Model,
     *,
@@ -180,18 +157,7 @@ def load_model(
     source = folder or resolve(settings.base)
     check_folder(source, allow_code=settings.trust_remote_code)
     config = load_config(settings)
-    if config.is_encoder_decoder:
-        raise RecipeError(
-            f"model.base '{settings.base}' is an encoder-decoder ({config.model_type})",
-            why="encoder-decoder models are not supported yet",
-            fix="choose a decoder (to write text) or an encoder (to classify or tag)",
-        )
-    if head == "lm" and not is_causal(config):
-        raise RecipeError(
-            f"model.base '{settings.base}' cannot write text",
-            why=f"{config.model_type} is an encoder: it sees the words that it should predict",
-            fix="choose a decoder, or the objective classify or tag",
-        )
+    check_head(settings.base, config, head)
     if settings.layers is not None and folder is None:
         check_layers(config, settings.layers, settings.base)
     arguments: dict[str, Any] = {**_arguments(settings), "dtype": torch.float32, "use_safetensors": True}
@@ -220,20 +186,11 @@ def load_model(
     progress = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        model = HEADS[head].from_pretrained(source, **arguments)
+        model = auto_class(config, head).from_pretrained(source, **arguments)
         if settings.layers is not None and folder is None:  # a saved folder was cut before it was tuned
             keep_layers(model, settings.layers)
         return model
-    except ValueError as error:
-        if "Unrecognized configuration class" in str(error):
-            kind = {"lm": "write text", "sequence": "classify", "token": "tag words"}[head]
-            raise RecipeError(
-                f"model.base '{settings.base}' cannot {kind}",
-                why=f"transformers has no such head for {config.model_type}",
-                fix="choose another base, or another objective",
-            ) from error
-        raise _from_hub("the weights", settings.base, error) from error
-    except OSError as error:
+    except (ValueError, OSError) as error:
         raise _from_hub("the weights", settings.base, error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -60,6 +60,11 @@ class Policy(nn.Module):
     def config(self) -> Any:
         return self.inner.config
 
+    @property
+    def seq2seq(self) -> bool:
+        """Whether it reads with an encoder and writes with a decoder (not where it classifies)."""
+        return self.head == "lm" and bool(self.config.is_encoder_decoder)
+
     def _trunk(self) -> nn.Module:
         return getattr(self.inner, self.inner.base_model_prefix)
 
@@ -118,8 +123,28 @@ class Policy(nn.Module):
 
     def _hidden(self, batch: Batch) -> Tensor:
         """[M, H] what the trunk says at the scored positions."""
+        if self.seq2seq:
+            return self._decoder_hidden(batch)
         with attention.packed_forward() if batch.segments is not None else nullcontext():
             hidden = self._trunk()(**self._inputs(batch))[0]
+        return hidden.flatten(0, 1).index_select(0, batch.src)
+
+    def _decoder_hidden(self, batch: Batch) -> Tensor:
+        """The same for an encoder-decoder, caught where it enters the head: T5 scales it on the way there. The head
+        itself then sees one position only."""
+        head, caught = self._output_head(), []
+        assert head is not None
+
+        def catch(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            caught.append(args[0])
+            return (args[0][:, :1].detach(),)
+
+        handle = head.register_forward_pre_hook(catch)
+        try:
+            self.model(**self._inputs(batch))
+        finally:
+            handle.remove()
+        (hidden,) = caught
         return hidden.flatten(0, 1).index_select(0, batch.src)
 
     def _logits(self, batch: Batch) -> Tensor:
@@ -128,6 +153,14 @@ class Policy(nn.Module):
             return self.model(**self._inputs(batch)).logits
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
+        if batch.source is not None:
+            return {
+                "input_ids": batch.source.input_ids,
+                "attention_mask": batch.source.mask,
+                "decoder_input_ids": batch.input_ids,
+                "decoder_attention_mask": batch.mask,
+                "use_cache": False,
+            }
         inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.mask}
         if self.head == "lm" or self.fast:
             inputs["use_cache"] = False  # a cache would also hide restarting positions from the library's own masks
@@ -156,11 +189,16 @@ class Policy(nn.Module):
             pad_id = getattr(self.config.get_text_config(), "pad_token_id", None) or 0
             padded = collate(probe, layout="padded", scored=self._scored, pad_id=pad_id)
             reference = self._value(padded)
-            if (head := self._output_head()) is not None:
+            bias = getattr(self.inner, "final_logits_bias", None)
+            if bias is not None and bias.any():
+                self.notes.append("fast path not used: the model adds a bias after its head")
+            elif (head := self._output_head()) is not None:
                 with _amplified(head):
                     self.fast = self._agrees("fast path", self._value(padded), padded, fast=True)
             self.packs = False
-            if layout != "padded" and not self.fast and self.head != "lm":
+            if self.config.is_encoder_decoder:
+                self.notes.append("padded layout: in an encoder-decoder every answer looks at its own source")
+            elif layout != "padded" and not self.fast and self.head != "lm":
                 self.notes.append(f"padded layout: {self.config.model_type} cannot apply this head inside a packed row")
             elif layout != "padded" and self._use_attention(attention.NAME):
                 packed = collate(probe, layout="packed", scored=self._scored)
@@ -198,12 +236,16 @@ class Policy(nn.Module):
         for length in (7, 12, 5):
             ids = rng.integers(5, max(6, min(vocab, 2000)), length).astype(np.int32)
             ids[ids == getattr(self.config.get_text_config(), "pad_token_id", None)] = 4
+            if self.config.is_encoder_decoder and self.head == "sequence":  # pooled at its one end-of-sequence token
+                ids[ids == self.config.eos_token_id] = 4
+                ids[-1] = self.config.eos_token_id
             weight = np.zeros(length, dtype=np.float32)
             weight[-1:] = 1
             if self.head != "sequence":
                 weight[1:] = 1
             target = None if self.head == "lm" else np.zeros(length, dtype=np.int64)
-            rows.append(Example(ids=ids, weight=weight, target=target, record=0))
+            source = np.roll(ids, 3)[: length - 2] if self.seq2seq else None
+            rows.append(Example(ids=ids, weight=weight, target=target, record=0, source=source))
         return rows
 
     def _value(self, batch: Batch) -> Tensor:

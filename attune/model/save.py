@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
+from attune.data.seq2seq import renderer_for
 from attune.errors import MachineError, RecipeError
 from attune.model import load as loading
 from attune.model.build import build
@@ -70,7 +71,7 @@ def save_model(
                 model.peft_config["default"].base_model_name_or_path = base
                 model.save_pretrained(temporary / "adapter")
                 model = model.merge_and_unload()
-            _set_generation(model, recipe, stop_ids, objective.head)
+            _set_generation(model, recipe, tokenizer, stop_ids, objective.head)
             model.to(_stored_dtype(base) or torch.float32)
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -104,12 +105,18 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _set_generation(model: Any, recipe: Recipe, stop_ids: list[int], head: str) -> None:
+def _set_generation(
+    model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, stop_ids: list[int], head: str
+) -> None:
     """Tell other tools how answers were written when they were measured: where they end, and the penalty."""
     if head != "lm" or getattr(model, "generation_config", None) is None:
         return
     if stop_ids:
         model.generation_config.eos_token_id = stop_ids if len(stop_ids) > 1 else stop_ids[0]
+    if model.config.is_encoder_decoder:
+        start, *forced = renderer_for(tokenizer, model.config).decoder_prefix
+        model.generation_config.decoder_start_token_id = start
+        model.generation_config.forced_bos_token_id = forced[0] if forced else None
     if recipe.evaluate.repetition_penalty != 1:
         model.generation_config.repetition_penalty = recipe.evaluate.repetition_penalty
     if recipe.evaluate.temperature > 0:

@@ -49,6 +49,35 @@ _SMALL = dict(
 _GROUPED = {**_SMALL, "num_key_value_heads": 2}
 _BERT = {**_SMALL, "type_vocab_size": 1}
 
+_T5: dict[str, Any] = dict(
+    initializer_factor=0.2,  # else logits are large, and so are rounding errors
+    vocab_size=VOCAB,
+    d_model=32,
+    d_kv=8,
+    d_ff=48,
+    num_layers=2,
+    num_heads=4,
+    pad_token_id=0,
+    eos_token_id=2,
+    decoder_start_token_id=0,
+)
+_BART: dict[str, Any] = dict(
+    vocab_size=VOCAB,
+    d_model=32,
+    encoder_layers=2,
+    decoder_layers=2,
+    encoder_attention_heads=4,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=48,
+    decoder_ffn_dim=48,
+    max_position_embeddings=64,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=2,
+    decoder_start_token_id=2,
+    forced_eos_token_id=None,
+)
+
 CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # shown as -> (configuration class, head, arguments)
     "Llama": ("LlamaConfig", "lm", _GROUPED),
@@ -105,12 +134,25 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "share_att_key": True,
         },
     ),
-    "T5": ("T5Config", "lm", dict(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)),
-    "T5, classifier": (
-        "T5Config",
-        "sequence",
-        dict(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4),
+    "T5": ("T5Config", "lm", _T5),
+    "T5 1.1": ("T5Config", "lm", {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "mT5": ("MT5Config", "lm", {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "BART": ("BartConfig", "lm", _BART),
+    "Pegasus": ("PegasusConfig", "lm", {**_BART, "decoder_start_token_id": 0}),
+    "T5Gemma": (
+        "T5GemmaConfig",
+        "lm",
+        {
+            "encoder": {**_GROUPED, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
+            "decoder": {**_GROUPED, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
+            "decoder_start_token_id": 1,
+            "vocab_size": VOCAB,
+        },
     ),
+    "T5, classifier": ("T5Config", "sequence", _T5),
+    "T5, tagger": ("T5Config", "token", _T5),
+    "BART, classifier": ("BartConfig", "sequence", _BART),
+    "BART, tagger": ("BartConfig", "token", _BART),
 }
 
 _HEAD_CLASSES = {
@@ -174,13 +216,25 @@ def save_base(name: str, folder: Path) -> Path:
     return folder
 
 
-def examples(head: str, n: int = 8, seed: int = 0) -> list[Example]:
-    """Random sequences of 4 to 20 tokens; the first third of a text is an unscored prompt."""
+def is_pair(name: str) -> bool:
+    """Whether it reads one text and writes another."""
+    import transformers
+
+    kind, head, arguments = CONFIGS[name]
+    return head == "lm" and getattr(transformers, kind)(**arguments).is_encoder_decoder
+
+
+def examples(head: str, n: int = 8, seed: int = 0, *, sources: bool = False) -> list[Example]:
+    """Random sequences of 4 to 20 tokens; the first third of a text is an unscored prompt. They end as texts do.
+
+    `sources`: for encoder-decoders, each with a source of its own length.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(n):
         length = int(rng.integers(4, 21))
         ids = rng.integers(4, VOCAB, length).astype(np.int32)
+        ids[-1] = 2
         weight = np.zeros(length, dtype=np.float32)
         target: Any = None
         if head == "lm":
@@ -191,7 +245,8 @@ def examples(head: str, n: int = 8, seed: int = 0) -> list[Example]:
         else:
             weight[1::2] = 1
             target = np.where(weight > 0, rng.integers(len(LABELS), size=length), -100).astype(np.int32)
-        rows.append(Example(ids=ids, weight=weight, target=target, record=number))
+        source = rng.integers(4, VOCAB, int(rng.integers(3, 15))).astype(np.int32) if sources else None
+        rows.append(Example(ids=ids, weight=weight, target=target, record=number, source=source))
     return rows
 
 
@@ -219,7 +274,7 @@ def train(recipe: Recipe, head: str, folder: Path, resume: Any = None) -> tuple[
     policy = build(recipe, objective, tokenizer)
     layout = policy.settle()
     masters = Masters(policy, recipe.train, dtype=torch.float32)
-    store = ExampleStore.of(examples(head), vocab_size=VOCAB)
+    store = ExampleStore.of(examples(head, sources=policy.seq2seq), vocab_size=VOCAB)
     loader = Loader(store, seed=0, batch_size=4, layout=layout, pad_id=tokenizer.pad_token_id, scored=objective.scored)
     rows: list[dict[str, Any]] = []
     fit(
@@ -235,7 +290,11 @@ def library_forward(model: Any, head: str, rows: list[Example]) -> list[torch.Te
     found = []
     for row in rows:
         ids = torch.tensor(row.ids[None].astype(np.int64))
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+        if row.source is None:
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+        else:
+            source = torch.tensor(row.source[None].astype(np.int64))
+            logits = model(input_ids=source, decoder_input_ids=ids).logits.float()
         at = torch.tensor(np.flatnonzero(row.weight))
         if head == "lm":
             logp = logits[0].log_softmax(-1)
@@ -268,8 +327,9 @@ def measure(name: str, folder: Path) -> Row:
     head = CONFIGS[name][1]
     base = save_base(name, folder / "base")
     row = Row(name, head)
-    rows = examples(head)
-    auto = getattr(transformers, _HEAD_CLASSES[head])
+    pair = is_pair(name)
+    rows = examples(head, sources=pair)
+    auto = transformers.AutoModelForSeq2SeqLM if pair else getattr(transformers, _HEAD_CLASSES[head])
     for adapter in ({"type": "lora", "r": 4}, {"type": "full"}):
         kind = adapter["type"]
         recipe = recipe_for(base, head, adapter)

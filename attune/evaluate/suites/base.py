@@ -58,12 +58,12 @@ class Subject:
     @cached_property
     def engine(self) -> Engine:
         """What writes its answers."""
-        from attune.generate.engine import Engine
+        from attune.generate.seq2seq import engine_of
 
-        return Engine(
+        return engine_of(
             self.policy.model,
             self.tokenizer,
-            stop_ids=list(self.renderer.stop_ids),
+            self.renderer,
             device=str(next(self.policy.parameters()).device),
             batch_tokens=self.settings.batch_tokens,
             repetition_penalty=self.settings.repetition_penalty,

@@ -41,12 +41,13 @@ def subject_of(
     model: Any, head: str, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, objective: Objective | None
 ) -> Subject:
     """A loaded model, ready to be asked."""
-    from attune.data.render import Renderer
+    from attune.data.seq2seq import renderer_for
     from attune.evaluate.systems import placed
 
     policy, layout = placed(model, head, recipe)
-    renderer = Renderer(
+    renderer = renderer_for(
         tokenizer,
+        policy.config,
         template=recipe.model.chat_template,
         max_length=recipe.data.max_length or 512,
         truncate="left" if head == "lm" else "window",

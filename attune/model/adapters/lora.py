@@ -48,7 +48,8 @@ class Lora(Adapter):
         from peft import LoraConfig, TaskType, get_peft_model
 
         options = self.options
-        kinds = {"lm": TaskType.CAUSAL_LM, "sequence": TaskType.SEQ_CLS, "token": TaskType.TOKEN_CLS}
+        writer = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM  # type: ignore[union-attr]
+        kinds = {"lm": writer, "sequence": TaskType.SEQ_CLS, "token": TaskType.TOKEN_CLS}
         try:
             config = LoraConfig(
                 task_type=kinds[head],
