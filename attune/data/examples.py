@@ -146,7 +146,7 @@ class ExampleStore(Sequence[Example]):
         """
         arrays = (self.ids, self.weights, self.offsets, self.records, self.turns)
         joined = {**self.columns, **columns}
-        more = {"sources": self.sources, "source_offsets": self.source_offsets}
+        more: dict[str, Any] = {"sources": self.sources, "source_offsets": self.source_offsets}
         return ExampleStore(*arrays, kind=self.kind, targets=self.targets, columns=joined, **more)
 
     def __len__(self) -> int:
@@ -367,8 +367,8 @@ class ExampleStore(Sequence[Example]):
                 except ValueError:  # an empty array cannot be mapped
                     arrays[name] = np.load(path, allow_pickle=False)
             columns = {name.removeprefix(COLUMN): arrays[name] for name in names if name.startswith(COLUMN)}
-            main = (arrays[name] for name in names[:5])
-            more = {name: arrays.get(name) for name in ("targets", "sources", "source_offsets")}
+            main = [arrays[name] for name in names[:5]]
+            more: dict[str, Any] = {name: arrays.get(name) for name in ("targets", "sources", "source_offsets")}
             store = cls(*main, kind=manifest["kind"], columns=columns, **more)
             whole = len(store) == manifest["examples"] and len(store.ids) == len(store.weights) == manifest["tokens"]
         except (OSError, ValueError, KeyError, EOFError) as error:

@@ -66,7 +66,10 @@ def check_recipe(recipe: Recipe, config: Any) -> None:
     if objective == "auto":
         return
     plugin: Any = plugins.get("objective", objective)
-    check_head(base, config, plugin.head)
+    task: str = "text" if objective == "pretrain" else recipe.data.task
+    head = None if task == "auto" else plugin(recipe.objective.options, task=task).head  # may depend on the task
+    if not (config.is_encoder_decoder and objective == "pretrain") and head is not None:
+        check_head(base, config, head)
     if not config.is_encoder_decoder:
         return
     if objective == "pretrain":
@@ -76,7 +79,21 @@ def check_recipe(recipe: Recipe, config: Any) -> None:
             why=f"{kind} is an encoder-decoder: it reads one text and writes another, raw text gives it no pair",
             fix="choose a decoder for continued pre-training, or sft with pairs of input and output",
         )
-    if plugin.head == "lm" and recipe.data.truncate == "window":
+    if getattr(recipe.objective.options, "mode", None) == "on_policy":
+        raise RecipeError(
+            f"objective.mode on_policy does not fit model.base '{base}'",
+            where=recipe.where("objective.mode"),
+            why=f"{kind} is an encoder-decoder: answers are written in training by decoders only",
+            fix="objective.mode: logits or sequence",
+        )
+    if recipe.model.layers is not None:
+        raise RecipeError(
+            f"model.layers does not fit model.base '{base}'",
+            where=recipe.where("model.layers"),
+            why=f"{kind} has two stacks of blocks, and a number says not which",
+            fix="choose a smaller base of the family",
+        )
+    if head == "lm" and recipe.data.truncate == "window":
         raise RecipeError(
             "data.truncate: window does not fit fine-tuning on answers",
             where=recipe.where("data.truncate"),

@@ -109,16 +109,16 @@ class _Base:
     writes = True
 
     def __init__(self, teacher: Teacher):
-        from attune.data.render import Renderer
-        from attune.generate.engine import Engine
+        from attune.data.seq2seq import renderer_for
+        from attune.generate.seq2seq import engine_of
 
         self.run = teacher  # its name in the journal
         self.path = teacher.where
         policy, _ = teacher.policy()
         tokenizer = teacher.tokenizer()
-        self.renderer = Renderer(tokenizer, template=None, max_length=1 << 20, truncate="left")
+        self.renderer = renderer_for(tokenizer, policy.config, template=None, max_length=1 << 20, truncate="left")
         device = next(policy.parameters()).device
-        self.engine = Engine(policy.model, tokenizer, stop_ids=list(self.renderer.stop_ids), device=device)
+        self.engine = engine_of(policy.model, tokenizer, self.renderer, device=device)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         return self.renderer.prompt_ids(tuple(messages))

@@ -215,6 +215,13 @@ def _token_scores(
 
     options: Any = recipe.objective.options
     policy, layout = teacher.policy()
+    if policy.seq2seq != bool(load_config(recipe.model).is_encoder_decoder):
+        raise RecipeError(
+            f"the teacher {teacher.where} reads in another way than the student",
+            where=recipe.where("objective.teacher"),
+            why="one is an encoder-decoder and the other a decoder alone",
+            fix="objective.mode=sequence (the teacher writes answers), or a teacher of the same kind",
+        )
     stores = dict(prepared.stores)
     for part in parts:
         stores[part] = enrich(

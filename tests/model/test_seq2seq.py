@@ -381,6 +381,7 @@ def recipe_of(tmp_path: Path, family: str, **changes: Any) -> Recipe:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "bart"])
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_train_evaluate_and_chat(family: str, adapter: str, tmp_path: Path) -> None:
