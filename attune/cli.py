@@ -227,6 +227,7 @@ def chat(
 @app.command()
 def show(run: RunDir, as_json: Json = False) -> None:
     """What a run is and what came of it."""
+    from attune.evaluate.forgetting_view import matrix_tables
     from attune.evaluate.report import summary_table
     from attune.runs import Run
     from attune.terminal import out
@@ -243,8 +244,12 @@ def show(run: RunDir, as_json: Json = False) -> None:
         return
     status = found.status
     out.print(f"{found.path}: {status['state']}" + (f" ({status['why']})" if status.get("why") else ""), markup=False)
+    for stage in found.stages:
+        out.print(f"  {stage.path.name}: {stage.status['state']}", markup=False)
     if evaluated:
         results: Any = found.results
+        for table in matrix_tables(results["forgetting"]) if results.get("forgetting") else []:
+            out.print(table)
         out.print(summary_table(results))
         out.print(f"Verdict: {results['verdict']['word']}. {results['verdict']['sentence']}", markup=False)
         out.print(f"Report: {found.path / 'report.html'}", markup=False)

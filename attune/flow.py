@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attune.objectives.base import Objective
     from attune.train.stage import Trained
 
-__all__ = ["run", "train", "evaluate"]
+__all__ = ["run", "train", "work", "evaluate"]
 
 
 def run(
@@ -81,6 +81,10 @@ def train(
     recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
     for notice in recipe.notices:
         show.say(notice)
+    if recipe.stages:
+        from attune.flow_stages import train_stages
+
+        return train_stages(recipe, Path(out), fork=fork, assess=assess, show=show)
     parallel = _ranks()
     if parallel is not None and not parallel.main:
         show = Show()
@@ -90,6 +94,11 @@ def train(
     if run.status["state"] == "done":
         show.say(f"{run.path} is finished; nothing to do (another name, or --fork, makes a new run)")
         return run
+    return work(run, recipe, assess=assess, show=show, parallel=parallel)
+
+
+def work(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None) -> Run:
+    """Do what is left of an opened run; whatever ends it stands in its status."""
     run.lock()
     try:
         _train(run, recipe, assess=assess, show=show, parallel=parallel)
@@ -227,6 +236,12 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report."""
     show = show or Show()
     run = run if isinstance(run, Run) else Run(run)
+    if run.stages:
+        from attune.flow_stages import measure_stages
+
+        evaluate(run.last, show=show)
+        measure_stages(run, show=show)
+        return run
     if not (run.model_dir / "manifest.json").exists():
         raise UsageError(
             f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"

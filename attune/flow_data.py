@@ -147,7 +147,14 @@ def prepare_run(
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
         recipe = recipe.replace({"objective": {"name": "pretrain"}, "data.task": "text"})
         objective = _objective(recipe, [], "text")
-        prepared, length = prepare_corpus(recipe, tokenizer, cache=run.path.parent / ".cache")
+        cache = run.path.parent / ".cache"
+        if recipe.data.sources:
+            prepared, length = _corpora(recipe, tokenizer, cache=cache)
+        else:
+            prepared, length = prepare_corpus(recipe, tokenizer, cache=cache)
+    elif recipe.data.sources:
+        prepared, length, recipe = _tasks(recipe, tokenizer, run=run, show=show)
+        objective = _objective(recipe, prepared.labels, prepared.task)
     else:
         ledgers = run.path.parent / ".splits"
         ledgers.mkdir(parents=True, exist_ok=True)
@@ -185,6 +192,54 @@ def prepare_run(
     show.say(prepared.manifest["split"]["summary"])
     show.preview(preview)
     return prepared, objective, recipe
+
+
+def _tasks(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show) -> tuple[Prepared, int, Recipe]:
+    """The data of several tasks, and the recipe with what was decided about each."""
+    from attune.data.tasks import read_tasks, render_tasks
+    from attune.model.heads import check_recipe, writes
+    from attune.model.load import load_config
+
+    ledgers = run.path.parent / ".splits"
+    ledgers.mkdir(parents=True, exist_ok=True)
+    (run.path / "data").mkdir(exist_ok=True)
+    found = read_tasks(
+        recipe,
+        prepared=run.path.parent / ".prepared",
+        ledger=lambda own: ledgers / f"{_data_key(own)}.jsonl",
+        rejects=run.path / "data" / "rejects.jsonl",
+        say=show.say,
+    )
+    for one in found.values():
+        for line in one.notices:
+            show.say(line)
+    config = load_config(recipe.model)
+    kinds = {one.task for one in found.values()}
+    if recipe.objective.name == "auto":
+        alike = len(kinds) == 1 and not (writes(config) and len(found) > 1)
+        recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[kinds.pop()] if alike else "sft"}})
+    check_recipe(recipe, config)
+    return render_tasks(
+        recipe,
+        found,
+        tokenizer,
+        lambda labels, task: _objective(recipe, labels, task),
+        config=config,
+    )
+
+
+def _corpora(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, cache: Path) -> tuple[Prepared, int]:
+    """Several bodies of text, with how they share the steps."""
+    from attune.data.corpus_stage import LENGTH, prepare_corpus
+    from attune.data.tasks import join_tasks, recipe_of
+
+    length = recipe.data.max_length or LENGTH
+    recipe = recipe.replace({"data.max_length": length})
+    subs = {
+        source.title: prepare_corpus(recipe_of(recipe, source), tokenizer, cache=cache)[0]
+        for source in recipe.data.sources
+    }
+    return join_tasks(recipe, subs), length
 
 
 def rehearse(

@@ -89,6 +89,18 @@ class Run:
         write_json(path / "status.json", {"state": "created", "created": time.time(), **facts})
         return cls(path)
 
+    @property
+    def stages(self) -> list[Run]:
+        """The runs of a run in stages, in order, as far as they were begun; empty for any other."""
+        folders = [self.path / "stages" / name for name in self.status.get("stages", [])]
+        return [Run(folder) for folder in folders if (folder / "status.json").exists()]
+
+    @property
+    def last(self) -> Run:
+        """The run whose model this one's is: itself, or of a run in stages the last stage that has a model."""
+        finished = [run for run in self.stages if (run.model_dir / "manifest.json").exists()]
+        return finished[-1] if finished else self
+
     # status ---------------------------------------------------------------------------------------------------------
 
     @property

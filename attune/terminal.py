@@ -85,6 +85,10 @@ class Terminal(Show):
             self._said = (share, now)
             print(f"  step {progress.step}/{total}  {text}", file=sys.stderr, flush=True)
 
+    def table(self, table: Any) -> None:
+        if not self.quiet:
+            err.print(table)
+
     def results(self, run: Run, results: Any) -> None:
         self._close()
         if self.quiet:

@@ -23,7 +23,7 @@ def load(run: Run | str | Path) -> Tuned:
 
     Raises: UsageError if the run has no model yet.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = (run if isinstance(run, Run) else Run(run)).last
     if not (run.model_dir / "manifest.json").exists():
         raise UsageError(
             f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"

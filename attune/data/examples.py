@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -138,6 +139,12 @@ class ExampleStore(Sequence[Example]):
         if self._scored is None:
             self._scored = np.concatenate([[0], np.cumsum(np.asarray(self.weights) != 0)])[self.offsets]
         return self._scored
+
+    def reweighted(self, weights: np.ndarray) -> ExampleStore:
+        """The same examples with other weights where there are any; nothing else is copied. Shapes: weights [sum T]."""
+        changed = copy.copy(self)
+        changed.weights, changed._hash = weights, None
+        return changed
 
     def with_columns(self, columns: Mapping[str, np.ndarray]) -> ExampleStore:
         """The same examples with further values at their scored tokens; nothing is copied.

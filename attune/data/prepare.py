@@ -16,6 +16,7 @@ import numpy as np
 
 from attune.data import desk
 from attune.data.examples import Example, ExampleStore
+from attune.data.mix import Mix
 from attune.data.render import Renderer
 from attune.data.seq2seq import renderer_for
 from attune.data.sources import How, Loaded, Spooled, load_records, spool_records
@@ -23,6 +24,7 @@ from attune.data.split import Split, split
 from attune.data.spool import Chosen, spooled
 from attune.data.steps import Context
 from attune.data.suppress import Suppression
+from attune.data.written import WRITABLE, instruction_for, written
 from attune.errors import DataError, RecipeError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.records import Record
 
-__all__ = ["Read", "Prepared", "read", "labels_of", "render", "Windows"]
+__all__ = ["Read", "Prepared", "read", "labels_of", "kinds_of", "render", "Windows"]
 
 LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
 OWN_SPLITS = {
@@ -73,6 +75,16 @@ class Prepared:
     manifest: dict[str, Any]
     show: Callable[[int], str]
     """n training examples as text, the supervised part marked."""
+    instruction: str | None = None
+    """What stands before each text, where a language model learns the task."""
+    tasks: dict[str, Prepared] = field(default_factory=dict)
+    """Each of several tasks by its name; `train`, `validation` and `test` are then those of all."""
+    mix: Mix | None = None
+    """How several tasks share the steps."""
+
+    def asked(self, record: Record) -> Record:
+        """The record as the model sees it: labels as text where a language model learns them."""
+        return record if self.instruction is None else written(record, self.instruction)
 
 
 class Windows:
@@ -337,6 +349,11 @@ def labels_of(task: str, train: Sequence[Record], test: Sequence[Record]) -> lis
     return []
 
 
+def kinds_of(task: str, labels: Sequence[str]) -> list[str]:
+    """The names that a model may answer with: the classes, or the kinds of spans behind BIO tags."""
+    return sorted({name[2:] for name in labels if name != "O"}) if task == "tagging" else list(labels)
+
+
 def render(
     recipe: Recipe,
     found: Read,
@@ -344,16 +361,23 @@ def render(
     make_objective: Callable[[list[str], str], Objective],
     *,
     config: Any,
+    labels: list[str] | None = None,
+    name: str | None = None,
 ) -> tuple[Prepared, int]:
     """Records -> examples of every split; returns them and the maximum length in use. `config` is the base's.
 
+    `labels` are those that several tasks share, `name` tells this one of several from the others.
     Raises: DataError from the preflight, RecipeError if the length does not fit the model.
     """
     from attune.data.preflight import preflight
 
-    labels = labels_of(found.task, found.split.train, found.split.test)
+    if labels is None:
+        labels = labels_of(found.task, found.split.train, found.split.test)
     objective = make_objective(labels, found.task)
     context = getattr(config.get_text_config(), "max_position_embeddings", 1024)
+    instruction = recipe.data.instruction if objective.head == "lm" else None
+    if objective.head == "lm" and found.task in WRITABLE and instruction is None:
+        instruction = instruction_for(found.task, kinds_of(found.task, labels), name)
     limit = recipe.data.max_length
     if limit is not None and limit > context:
         raise RecipeError(
@@ -364,14 +388,14 @@ def render(
     parts = {"train": found.split.train, "validation": found.split.validation, "test": found.split.test}
     unfit: Counter[str] = Counter()
     usable: dict[str, list[Record]] = {}
-    for name, records in parts.items():
-        usable[name] = []
+    for part, records in parts.items():
+        usable[part] = []
         for record in records:
-            reason = objective.accepts(record)
+            reason = objective.accepts(record if instruction is None else written(record, instruction))
             if reason is None:
-                usable[name].append(record)
+                usable[part].append(record)
             else:
-                unfit[f"{name}: {reason}"] += 1
+                unfit[f"{part}: {reason}"] += 1
     if not usable["train"]:
         raise DataError(
             f"no training row fits the objective {objective.name}", why="; ".join(unfit) or "there are no rows"
@@ -384,11 +408,14 @@ def render(
         truncate=recipe.data.truncate,
     )
     stores: dict[str, ExampleStore] = {}
-    for name, records in usable.items():
+    seen = usable
+    if instruction is not None:
+        seen = {part: [written(record, instruction) for record in records] for part, records in usable.items()}
+    for part, records in seen.items():
         if records:
-            stores[name] = objective.store(records, renderer)
+            stores[part] = objective.store(records, renderer)
     checked = preflight(
-        stores["train"], renderer, usable["train"], objective=objective, truncation_limit=recipe.data.max_truncated
+        stores["train"], renderer, seen["train"], objective=objective, truncation_limit=recipe.data.max_truncated
     )
     manifest = {**found.manifest, "labels": labels, "unfit": dict(unfit), "preflight": checked.facts}
     longest = max(store.longest for store in stores.values())
@@ -403,5 +430,6 @@ def render(
         renderer,
         manifest,
         checked.preview,
+        instruction,
     )
     return prepared, limit or longest

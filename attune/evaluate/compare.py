@@ -21,6 +21,7 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
 
     from attune.evaluate.measure import metrics_for
     from attune.evaluate.stats import paired
+    from attune.evaluate.tasks import TaskMean
 
     a, b = first.results, second.results
     if a["primary"] != b["primary"] or a["task"] != b["task"]:
@@ -50,7 +51,7 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
             f"{contents[1][:12]}): the test set changed in between",
             fix="train the older run again on the test set as it is now",
         )
-    metric = metrics_for(a["task"], [name])[0]
+    metric: Any = TaskMean.of(a["tasks"]) if a.get("tasks") else metrics_for(a["task"], [name])[0]
     pair = paired(metric, table_a, table_b, groups=groups)
     sure = "a real difference" if pair.p < 0.05 else "not told apart"
     sentence = (

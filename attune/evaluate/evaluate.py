@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attune.data.written import WRITABLE
 from attune.errors import UsageError
 from attune.evaluate.measure import PRIMARY, metrics_for
 from attune.evaluate.metrics.calibration import reliability
@@ -18,7 +19,8 @@ from attune.evaluate.metrics.counts import confusion, per_class
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.stats import Interval, Paired, bootstrap, paired
 from attune.evaluate.suites.compared import compare_suites
-from attune.evaluate.systems import baseline_answers, tuned_answers
+from attune.evaluate.systems import answers_of, baseline_answers, spread, tuned_answers
+from attune.evaluate.tasks import Measured, measure_tasks
 from attune.evaluate.verdict import verdict
 from attune.records import Record, Span
 
@@ -58,43 +60,31 @@ def evaluate_run(
         )
     if part == "validation":
         say("no test part: figures are on validation rows, which also chose the checkpoint, so they flatter")
-    records = list(getattr(prepared, part))
-    if prepared.task == "generation":
-        chosen = _spread(len(records), recipe.evaluate.generate_rows)
-        if len(chosen) < len(records):
-            say(f"written answers are measured on {len(chosen)} of {len(records)} {part} rows (evaluate.generate_rows)")
-        asked = [records[number] for number in chosen]
+    if prepared.tasks:
+        found = measure_tasks(_measured, run, recipe, prepared, objective, tokenizer, part, say)
     else:
-        chosen, asked = np.arange(len(records)), records
-
-    systems: list[Predictions] = [tuned_answers(run, recipe, prepared, objective, tokenizer, part, records, asked)]
-    systems += baseline_answers(recipe, prepared, objective, tokenizer, part, asked, say)
-    metrics = metrics_for(prepared.task, recipe.evaluate.metrics)
-    primary = recipe.evaluate.primary or (
-        GENERATION_PRIMARY if prepared.task == "generation" else PRIMARY[prepared.task]
-    )
-    if primary not in [metric.name for metric in metrics]:
-        metrics += metrics_for(prepared.task, [primary])
-    rows, tuned_versus = _compare(recipe, prepared, systems, metrics, primary, asked)
-    _keep_statistics(run, metrics, systems[0], asked, _groups(asked, recipe.data.split.group))
+        found = _measured(run, recipe, prepared, objective, tokenizer, part, say)
+    rows, primary, higher, asked = found.rows, found.primary, found.higher, found.asked
+    _keep_statistics(run, found)
     history = list(run.history())
     facts = json.loads((run.path / "data" / "training.json").read_text())
     tuned = rows[0]["metrics"]
     main = tuned[primary]
-    higher = {metric.name: bool(metric.higher_is_better) for metric in metrics}
     judged = verdict(
         primary,
         Interval._make(math.nan if main[key] is None else main[key] for key in Interval._fields),
-        tuned_versus,
+        found.versus,
         higher_is_better=higher[primary],
-        floor="majority" if "majority" in tuned_versus else None,
+        floor="majority" if "majority" in found.versus else None,
         validation_loss=[row["validation/loss"] for row in history if "validation/loss" in row],
         train_loss=[row["loss"] for row in history if isinstance(row.get("loss"), float)],
         supervised_tokens=(_preflight(prepared) or {}).get("supervised_tokens"),
-        stop_rate=(tuned.get("stop_rate") or {}).get("value"),
-        invalid_rate=(tuned.get("invalid_rate") or {}).get("value"),
+        stop_rate=found.worst("stop_rate", min),
+        invalid_rate=found.worst("invalid_rate", max),
     )
     named = {f"{part}/{name}": figure for name, figure in tuned.items()}
+    for task in found.tasks:
+        named |= {f"{part}/{task['name']}/{name}": figure for name, figure in task["systems"][0]["metrics"].items()}
     best = next((row for row in history if row.get("step") == facts["best_step"]), {})
     for key, value in best.items():
         if key.startswith("validation/") and isinstance(value, float):
@@ -109,7 +99,7 @@ def evaluate_run(
     results: dict[str, Any] = {
         "run": run.path.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "task": prepared.task,
+        "task": prepared.manifest["task"] if prepared.tasks else prepared.task,
         "base": recipe.model.base,
         "method": {
             "adapter": recipe.adapter.name,
@@ -122,10 +112,11 @@ def evaluate_run(
         "higher_is_better": higher,
         "metrics": named,
         "systems": rows,
+        "tasks": found.tasks,
         "curves": history,
         "best_step": facts["best_step"],
         "suites": suites,
-        "samples": _samples(recipe.evaluate.samples, prepared, systems, asked),
+        "samples": found.samples,
         "data": {
             "sources": prepared.manifest["sources"],
             "counts": {key: value for key, value in counts.items() if isinstance(value, int)},
@@ -150,9 +141,53 @@ def evaluate_run(
     return _finite(results)
 
 
-def _spread(total: int, wanted: int) -> np.ndarray:
-    """Evenly spaced row numbers: the same rows for every system and every run."""
-    return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
+def _measured(
+    run: Run,
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    part: str,
+    say: Callable[[str], None],
+    *,
+    tuned: Any = None,
+    base: Any = None,
+) -> Measured:
+    """The tuned model and every baseline on the rows of one task; `tuned` and `base` where they are loaded already."""
+    records = list(getattr(prepared, part))
+    if prepared.task == "generation" or (objective.head == "lm" and prepared.task in WRITABLE):
+        chosen = spread(len(records), recipe.evaluate.generate_rows)
+        if len(chosen) < len(records):
+            say(f"written answers are measured on {len(chosen)} of {len(records)} {part} rows (evaluate.generate_rows)")
+        asked = [records[number] for number in chosen]
+    else:
+        asked = records
+    if tuned is None:
+        systems = tuned_answers(run, recipe, prepared, objective, tokenizer, part, records, asked)
+    else:
+        policy, layout = tuned
+        systems = answers_of(policy, layout, recipe, prepared, objective, tokenizer, part, records, asked)
+    systems += baseline_answers(recipe, prepared, objective, tokenizer, part, asked, say, base)
+    metrics = metrics_for(prepared.task, recipe.evaluate.metrics)
+    if base is not None:  # one of several tasks takes those of the list that fit it
+        metrics = [metric for metric in metrics if prepared.task in metric.tasks] or metrics_for(prepared.task)
+    usual = GENERATION_PRIMARY if prepared.task == "generation" else PRIMARY[prepared.task]
+    primary = recipe.evaluate.primary or usual
+    if base is not None and primary not in [metric.name for metric in metrics_for(prepared.task)]:
+        primary = usual
+    if primary not in [metric.name for metric in metrics]:
+        metrics += metrics_for(prepared.task, [primary])
+    rows, versus, tables = _compare(recipe, prepared, systems, metrics, primary, asked)
+    return Measured(
+        primary,
+        {metric.name: bool(metric.higher_is_better) for metric in metrics},
+        rows,
+        versus,
+        asked,
+        _groups(asked, recipe.data.split.group),
+        tables,
+        _samples(recipe.evaluate.samples, prepared, systems, asked),
+    )
 
 
 # figures -------------------------------------------------------------------------------------------------------------
@@ -165,18 +200,19 @@ def _compare(
     metrics: list[Any],
     primary: str,
     asked: list[Record],
-) -> tuple[list[dict[str, Any]], dict[str, Paired]]:
-    """One `results.System` per system, the tuned one first, and tuned minus each other one on the primary metric."""
+) -> tuple[list[dict[str, Any]], dict[str, Paired], dict[str, dict[str, np.ndarray]]]:
+    """One `results.System` per system, the tuned one first; tuned minus each other one on the primary metric; and the
+    statistics of every system by metric."""
     draws = recipe.evaluate.bootstrap
     clean = set(prepared.clean_test_ids)
     kept = np.array([record.id in clean for record in asked], dtype=bool) if clean else np.ones(len(asked), dtype=bool)
     groups = _groups(asked, recipe.data.split.group)
     clean_groups = None if groups is None else [group for group, one in zip(groups, kept) if one]
     rows, versus = [], {}
-    tuned_statistics: dict[str, np.ndarray] = {}
+    tables: dict[str, dict[str, np.ndarray]] = {}
     for number, system in enumerate(systems):
         figures, clean_figures = {}, {}
-        statistics: dict[str, np.ndarray] = {}
+        statistics = tables[system.system] = {}
         for metric in metrics:
             statistics[metric.name] = table = metric.statistics(asked, system)
             if not math.isfinite(metric.value(table)):
@@ -199,17 +235,16 @@ def _compare(
             row["per_class"] = per_class(asked, system)
             row["confusion"] = confusion(asked, system)
             row["calibration"] = reliability(asked, system) if prepared.task == "classification" else None
-        if number == 0:
-            tuned_statistics = statistics
-        elif primary in figures:
+        if number and primary in figures:
             metric = next(metric for metric in metrics if metric.name == primary)
             pair = paired(
-                metric, tuned_statistics[primary], statistics[primary], n=draws, seed=recipe.seed, groups=groups
+                metric, tables["tuned"][primary], statistics[primary], n=draws, seed=recipe.seed, groups=groups
             )
-            versus[system.system] = pair
+            if system.system != "tuned_generated":  # the same model, answering in another way
+                versus[system.system] = pair
             row["versus"] = {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
         rows.append(row)
-    return rows, versus
+    return rows, versus, tables
 
 
 def _groups(records: list[Record], column: str | None) -> list[str] | None:
@@ -230,17 +265,16 @@ def _rows_hash(asked: list[Record]) -> str:
     return digest.hexdigest()
 
 
-def _keep_statistics(
-    run: Run, metrics: list[Any], tuned: Predictions, asked: list[Record], groups: list[str] | None
-) -> None:
+def _keep_statistics(run: Run, found: Measured) -> None:
     """What `attune compare` pairs two runs by."""
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
-    tables = {metric.name: metric.statistics(asked, tuned) for metric in metrics}
-    facts: dict[str, Any] = {"ids": np.array([record.id for record in asked]), "rows": np.array(_rows_hash(asked))}
-    if groups is not None:
-        facts["groups"] = np.array(groups)
-    np.savez_compressed(folder / "statistics.npz", **facts, **tables)
+    ids = np.array([record.id for record in found.asked])
+    facts: dict[str, Any] = {"ids": ids, "rows": np.array(_rows_hash(found.asked))}
+    if found.groups is not None:
+        facts["groups"] = np.array(found.groups)
+    facts |= found.tables["tuned"]
+    np.savez_compressed(folder / "statistics.npz", **facts)
 
 
 def _samples(wanted: int, prepared: Prepared, systems: list[Predictions], asked: list[Record]) -> list[dict[str, Any]]:
@@ -252,7 +286,7 @@ def _samples(wanted: int, prepared: Prepared, systems: list[Predictions], asked:
     )
     tuned = systems[0]
     made = []
-    for number in _spread(len(asked), wanted):
+    for number in spread(len(asked), wanted):
         record = asked[number]
         reference = record.completions[0].text if prepared.task == "generation" else record.label
         answer, other = tuned.outputs[number], base.outputs[number] if base else None

@@ -36,7 +36,12 @@ def metrics_for(task: str, wanted: Any = "auto") -> list[Any]:
 def quick_figures(
     policy: Policy, objective: Objective, prepared: Prepared, part: str, *, layout: str, pad_id: int, batch_tokens: int
 ) -> dict[str, float]:
-    """What training watches: the loss, and the task's metrics where the model has a head for it."""
+    """What training watches: the loss, and the task's metrics where the model has a head for it.
+
+    Of several tasks: each one's figures under its name, and their plain means over tasks, large or small.
+    """
+    if prepared.tasks:
+        return _of_tasks(policy, objective, prepared, part, layout=layout, pad_id=pad_id, batch_tokens=batch_tokens)
     records: list[Record] = getattr(prepared, part)
     store = prepared.stores[part]
     if objective.head == "lm":
@@ -53,3 +58,15 @@ def quick_figures(
         if value == value:  # NaN: not defined for these answers
             figures[f"{part}/{metric.name}"] = value
     return figures
+
+
+def _of_tasks(policy: Policy, objective: Objective, prepared: Prepared, part: str, **common: Any) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    gathered: dict[str, list[float]] = {}
+    for name, one in prepared.tasks.items():
+        if part not in one.stores:
+            continue
+        for key, value in quick_figures(policy, objective, one, part, **common).items():
+            figures[f"{part}/{name}/{key.removeprefix(f'{part}/')}"] = value
+            gathered.setdefault(key, []).append(value)
+    return {**{key: sum(values) / len(values) for key, values in gathered.items()}, **figures}

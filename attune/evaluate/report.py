@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import charts, page, words
+from attune.evaluate.forgetting_view import matrix_view
 from attune.evaluate.report_markdown import markdown
 from attune.runs import write_text
 
@@ -20,6 +21,10 @@ __all__ = ["write_report", "summary_table", "view"]
 TONES = {"better": "tone-good", "no difference": "tone-warn", "worse": "tone-bad", "learned nothing": "tone-bad"}
 SHARES = ("accuracy", "precision", "recall", "f1", "span", "exact", "rouge", "stop", "invalid", "ece")
 """Beginnings of the names of metrics that lie between 0 and 1."""
+
+
+TASK_LINES = ("c1", "c2", "c3")
+"""Colours of the tasks of one chart; more tasks get further charts."""
 
 
 def write_report(results: Results, out_dir: Path) -> None:
@@ -85,6 +90,9 @@ def view(results: Results) -> dict[str, Any]:
         "table": _table(results, "metrics"),
         "clean": _table(results, "clean_metrics") if any(s.get("clean_metrics") for s in results["systems"]) else None,
         "notes": [(system["system"], system["note"]) for system in results["systems"] if system.get("note")],
+        "stages": _stages(results),
+        "forgetting": matrix_view(results["forgetting"]) if results.get("forgetting") else None,
+        "tasks": _tasks(results),
         "suites": _suites(results),
         "curves": curves,
         "curves_note": _curves_note(results),
@@ -112,9 +120,12 @@ def view(results: Results) -> dict[str, Any]:
         "next": results.get("next"),
     }
     present = {"curves": curves, "calibration": calibration, "samples": results["samples"], "next": shown["next"]}
-    present |= {"classes": shown["classes"] or shown["confusion"], "suites": shown["suites"]}
+    present |= {"classes": shown["classes"] or shown["confusion"], "suites": shown["suites"], "tasks": shown["tasks"]}
+    present["stages"] = shown["stages"]
     titles = (
+        "stages",
         "results",
+        "tasks",
         "suites",
         "curves",
         "calibration",
@@ -231,6 +242,44 @@ def _table(results: Results, key: str) -> dict[str, Any]:
     return {"head": head, "rows": rows}
 
 
+def _stages(results: Results) -> list[dict[str, str]]:
+    """A line for each stage: what it learned from what, and its main figure on its own rows."""
+    return [
+        {
+            "name": stage["name"],
+            "report": stage["report"],
+            "what": f"{stage['task']}, {stage['objective']}, {stage['adapter']}",
+            "steps": f"{stage['steps']:,} steps, {words.seconds(stage['seconds'])}",
+            "figure": f"{stage['primary']} {words.number(stage['figure']['value'] if stage['figure'] else None)} "
+            f"({words.interval(stage['figure'])})",
+            "verdict": stage["verdict"],
+        }
+        for stage in results.get("stages") or []
+    ]
+
+
+def _tasks(results: Results) -> list[dict[str, Any]]:
+    """Each of several tasks: all systems on its main figure, and the tuned model's other figures."""
+    told = []
+    for task in results.get("tasks") or []:
+        own: Any = {**results, "primary": task["primary"], "higher_is_better": task["higher_is_better"]}
+        own["systems"] = task["systems"]
+        direction = "higher is better" if task["higher_is_better"].get(task["primary"], True) else "lower is better"
+        told.append(
+            {
+                "name": task["name"],
+                "kind": task["kind"],
+                "primary": task["primary"],
+                "note": f"{task['kind']}, {task['train']:,} training examples; decided by {task['primary']} "
+                f"({direction}) on {task['n']:,} rows.",
+                "forest": _forest(own),
+                "table": _table(own, "metrics"),
+                "notes": [(system["system"], system["note"]) for system in task["systems"] if system.get("note")],
+            }
+        )
+    return told
+
+
 def _suites(results: Results) -> list[dict[str, str]]:
     """A line for each suite: its own figure before and after, then the others of the tuned model."""
     rows = []
@@ -283,6 +332,13 @@ def _curves(results: Results) -> list[dict[str, Any]]:
     losses += [charts.Line("", loss, "c1 faint")] if noisy else []
     losses.append(charts.Line("validation", _points(results, "validation/loss"), "c3", dots=True))
     plans: list[tuple[str, list[charts.Line], bool]] = [("Loss", losses, False)]
+    names = [task["name"] for task in results.get("tasks") or []]
+    for start in range(0, len(names), len(TASK_LINES)):
+        by_task = [
+            charts.Line(name, _points(results, f"validation/{name}/loss"), kind, dots=True)
+            for name, kind in zip(names[start:], TASK_LINES)
+        ]
+        plans.append(("Validation loss of each task", by_task, False))
     if primary != "loss":
         figure = charts.Line("validation", _points(results, f"validation/{primary}"), "c3", dots=True)
         plans.append((f"{primary} on validation rows", [figure], False))

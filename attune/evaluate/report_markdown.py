@@ -22,6 +22,15 @@ def markdown(shown: dict[str, Any]) -> str:
     blocks.append(f"**{_md(verdict['word'].capitalize())}. {ship}.** {_md(verdict['sentence'])}")
     blocks.append("\n".join(f"- {_md(line)}" for line in verdict["evidence"]))
     blocks.append(_md_table(["", ""], [[name, value] for name, value in shown["facts"]]))
+    if shown["stages"]:
+        names = ["name", "what", "steps", "figure", "verdict"]
+        rows = [[row[name] for name in names] for row in shown["stages"]]
+        blocks.append("## Stages\n\n" + _md_table(["stage", "what", "training", "on its own rows", "verdict"], rows))
+        for matrix in shown["forgetting"] or []:
+            rows = [[row["name"], *(_md_cell(cell) for cell in row["cells"])] for row in matrix["rows"]]
+            blocks.append(f"### {_md(matrix['title'])}\n\n{_md(matrix['note'])}")
+            blocks.append(_md_table(["model after", *matrix["columns"]], rows))
+            blocks.append(_md_table(["", "", "95 % interval"], matrix["summary"]))
     blocks.append(f"## Results on the {shown['part']} rows\n\n{_md(shown['results_note'])}")
     rows = [[row["name"], row["value"], row["interval"], row["versus"]] for row in shown["forest"]["rows"]]
     blocks.append(_md_table(["system", shown["primary"], "95 % interval", "tuned minus it (95 % interval), p"], rows))
@@ -31,6 +40,12 @@ def markdown(shown: dict[str, Any]) -> str:
             rows = [[row["name"], *(_md_cell(cell) for cell in row["cells"])] for row in table["rows"]]
             blocks.append(f"### {title}\n\n{_md_table(table['head'], rows)}")
     blocks.append("\n".join(f"- {_md(name)}: {_md(note)}" for name, note in shown["notes"]))
+    for task in shown["tasks"]:
+        rows = [[row["name"], *(_md_cell(cell) for cell in row["cells"])] for row in task["table"]["rows"]]
+        versus = [[row["name"], row["value"], row["interval"], row["versus"]] for row in task["forest"]["rows"]]
+        head = ["system", task["primary"], "95 % interval", "tuned minus it (95 % interval), p"]
+        blocks.append(f"## Task {_md(task['name'])}\n\n{_md(task['note'])}")
+        blocks += [_md_table(head, versus), _md_table(task["table"]["head"], rows)]
     if shown["suites"]:
         names = ["suite", "figure", "rows", "base", "tuned", "change", "others", "note"]
         rows = [[row[name] for name in names] for row in shown["suites"]]

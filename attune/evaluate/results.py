@@ -188,6 +188,20 @@ class Preflight(TypedDict):
     examples: int
 
 
+class Task(TypedDict):
+    """One of several tasks that one model learned together."""
+
+    name: str
+    kind: str
+    primary: str
+    higher_is_better: dict[str, bool]
+    n: int
+    """Rows it was measured on."""
+    train: int
+    """Its training examples."""
+    systems: list[System]
+
+
 class Results(TypedDict):
     """One evaluation of one run."""
 
@@ -204,6 +218,12 @@ class Results(TypedDict):
     metrics: dict[str, Figure]
     """`<split>/<metric>` of the tuned model: what `run.metrics` gives."""
     systems: list[System]
+    tasks: NotRequired[list[Task]]
+    """Each of several tasks with its own metrics; empty where there is one."""
+    stages: NotRequired[list[dict[str, Any]]]
+    """One line for each stage of a run in stages."""
+    forgetting: NotRequired[dict[str, Any]]
+    """Every stage's model on every stage's rows: `evaluate.forgetting`."""
     curves: list[dict[str, Any]]
     """Rows of metrics.jsonl."""
     best_step: NotRequired[int | None]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from attune.evaluate.metrics.base import Metric
 
-__all__ = ["Interval", "Paired", "bootstrap", "paired", "mcnemar", "permutation"]
+__all__ = ["Interval", "Paired", "bootstrap", "paired", "mcnemar", "permutation", "percentiles"]
 
 NAN = float("nan")
 
@@ -67,7 +67,7 @@ def bootstrap(
     if groups is None and _is_share(metric, statistics):
         return Interval(value, *_wilson(value, rows, level), rows)
     replicates = [metric.value(statistics[sample]) for sample in _resamples(rows, n, seed, groups)]
-    return Interval(value, *_percentiles(replicates, level), rows)
+    return Interval(value, *percentiles(replicates, level), rows)
 
 
 def paired(
@@ -95,7 +95,7 @@ def paired(
         return Paired(NAN, NAN, NAN, NAN)
     samples = _resamples(len(first), n, seed, groups)
     replicates = [metric.value(first[sample]) - metric.value(second[sample]) for sample in samples]
-    low, high = _percentiles(replicates, level)
+    low, high = percentiles(replicates, level)
     if groups is None and _is_share(metric, first) and _is_share(metric, second):
         p = mcnemar(first[:, 0], second[:, 0])
     elif groups is None and _is_mean(metric, first) and _is_mean(metric, second):
@@ -170,7 +170,7 @@ def _resamples(rows: int, n: int, seed: int, groups: Sequence[object] | None) ->
         yield np.concatenate([clusters[number] for number in random.integers(len(clusters), size=len(clusters))])
 
 
-def _percentiles(replicates: list[float], level: float) -> tuple[float, float]:
+def percentiles(replicates: list[float], level: float) -> tuple[float, float]:
     """Ends of the middle `level` of the replicates; those that are undefined are left out."""
     import numpy as np
 

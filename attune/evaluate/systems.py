@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attune import plugins
+from attune.data.prepare import kinds_of
+from attune.data.written import WRITABLE, read_back
 from attune.evaluate.baselines.base import Context
 from attune.evaluate.predict import predict_labels, predict_text
 from attune.evaluate.predictions import Predictions
-from attune.records import Record
+from attune.records import Message, Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +25,20 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.runs import Run
 
-__all__ = ["placed", "tuned_answers", "baseline_answers"]
+__all__ = [
+    "placed",
+    "placed_base",
+    "tuned_answers",
+    "answers_of",
+    "baseline_answers",
+    "reference_logp",
+    "spread",
+]
+
+
+def spread(total: int, wanted: int) -> np.ndarray:
+    """Evenly spaced row numbers: the same rows for every system and every run."""
+    return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
 
 
 def placed(model: Any, head: str, recipe: Recipe, *, fast: bool = False) -> tuple[Policy, str]:
@@ -46,6 +61,16 @@ def placed(model: Any, head: str, recipe: Recipe, *, fast: bool = False) -> tupl
     return policy, layout
 
 
+def placed_base(recipe: Recipe, *, fast: bool) -> tuple[Policy | None, str]:
+    """The untuned base ready to be asked; None where it does not write text."""
+    from attune.model.heads import writes
+    from attune.model.load import load_config, load_model
+
+    if recipe.model.from_config is not None or not writes(load_config(recipe.model)):
+        return None, "padded"
+    return placed(load_model(recipe.model, head="lm"), "lm", recipe, fast=fast)
+
+
 def tuned_answers(
     run: Run,
     recipe: Recipe,
@@ -55,12 +80,27 @@ def tuned_answers(
     part: str,
     records: list[Record],
     asked: list[Record],
-) -> Predictions:
+) -> list[Predictions]:
     """The saved folder's answers: what is measured is what will be shipped."""
     from attune.model.save import open_model
 
     model, _ = open_model(run.model_dir, recipe)
     policy, layout = placed(model, objective.head, recipe)
+    return answers_of(policy, layout, recipe, prepared, objective, tokenizer, part, records, asked)
+
+
+def answers_of(
+    policy: Policy,
+    layout: str,
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    part: str,
+    records: list[Record],
+    asked: list[Record],
+) -> list[Predictions]:
+    """A tuned model's answers to the rows of one task; a second way of answering follows where there is one."""
     common: dict[str, Any] = {
         "layout": layout,
         "pad_id": tokenizer.pad_token_id or 0,
@@ -68,20 +108,73 @@ def tuned_answers(
     }
     if objective.head != "lm":
         found, _ = predict_labels(policy, objective, prepared.stores[part], records, prepared.renderer, **common)
-        return found
+        return [found]
     if prepared.task == "text":
         found, _ = predict_text(policy, objective, prepared.stores[part], records, **common)
-        return found
+        return [found]
+    if prepared.task in WRITABLE:
+        return _written(policy, recipe, prepared, tokenizer, asked)
     found = _answers(policy, prepared, tokenizer, asked, recipe, system="tuned")
-    found.logp = _reference_logp(policy, objective, prepared, asked, **common)
-    return found
+    found.logp = reference_logp(policy, objective, prepared, asked, **common)
+    return [found]
 
 
-def _reference_logp(
+def _written(
+    policy: Policy, recipe: Recipe, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, asked: list[Record]
+) -> list[Predictions]:
+    """Labels that a language model writes, read back strictly; of one class, first the likeliest of the known ones."""
+    kinds = kinds_of(prepared.task, prepared.labels)
+    wrote = _answers(policy, prepared, tokenizer, asked, recipe, system="tuned", sampled=False)
+    wrote.outputs = [
+        read_back(text, record, prepared.task, kinds) for text, record in zip(wrote.raw or [], asked, strict=True)
+    ]
+    wrote.note = "read from what it writes, strictly"
+    if prepared.task != "classification":
+        return [wrote]
+    from attune.generate.labels import score_labels, to_probabilities
+
+    started = time.monotonic()
+    engine = _engine(policy, prepared, tokenizer, recipe)
+    prompts = [prepared.renderer.prompt_ids(prepared.asked(record)) for record in asked]
+    answers = [_supervised(prepared, label) for label in kinds]
+    chances = to_probabilities(score_labels(engine, prompts, answers, stop=False))
+    likeliest = Predictions(
+        "tuned",
+        [kinds[best] for best in chances.argmax(1)],
+        scores=chances,
+        labels=kinds,
+        seconds=time.monotonic() - started,
+        note="the likeliest of the known labels",
+    )
+    wrote.system = "tuned_generated"
+    return [likeliest, wrote]
+
+
+def _supervised(prepared: Prepared, label: str) -> list[int]:
+    """The tokens that training taught as the answer of a label, the stop included."""
+    (example,) = prepared.renderer.sft(prepared.asked(Record("label", (Message("user", "x"),), label=label)))
+    return example.ids[example.weight > 0].tolist()
+
+
+def reference_logp(
     policy: Policy, objective: Objective, prepared: Prepared, asked: list[Record], **common: Any
 ) -> np.ndarray:
-    store = objective.store(asked, prepared.renderer)
+    """Log-probability of the answers that the records give. Shapes: [N, 2], see `predict_text`."""
+    store = objective.store([prepared.asked(record) for record in asked], prepared.renderer)
     return predict_text(policy, objective, store, asked, **common)[0].logp  # type: ignore[return-value]
+
+
+def _engine(policy: Policy, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Any:
+    from attune.generate.seq2seq import engine_of
+
+    return engine_of(
+        policy.model,
+        tokenizer,
+        prepared.renderer,
+        device=str(next(policy.parameters()).device),
+        batch_tokens=recipe.evaluate.batch_tokens,
+        repetition_penalty=recipe.evaluate.repetition_penalty if prepared.task not in WRITABLE else 1.0,
+    )
 
 
 def _answers(
@@ -92,23 +185,17 @@ def _answers(
     recipe: Recipe,
     *,
     system: str,
+    sampled: bool = True,
 ) -> Predictions:
-    from attune.generate.seq2seq import engine_of
-
+    """What the model writes; `sampled=False` always takes the likeliest token, as labels are read."""
     started = time.monotonic()
-    device = str(next(policy.parameters()).device)
-    engine = engine_of(
-        policy.model,
-        tokenizer,
-        prepared.renderer,
-        device=device,
-        batch_tokens=recipe.evaluate.batch_tokens,
-        repetition_penalty=recipe.evaluate.repetition_penalty,
-    )
-    prompts = [prepared.renderer.prompt_ids(record) for record in asked]
-    asked_for = recipe.evaluate
+    engine = _engine(policy, prepared, tokenizer, recipe)
+    prompts = [prepared.renderer.prompt_ids(prepared.asked(record)) for record in asked]
     made = engine.generate(
-        prompts, max_new_tokens=asked_for.max_new_tokens, temperature=asked_for.temperature, seed=recipe.seed
+        prompts,
+        max_new_tokens=recipe.evaluate.max_new_tokens,
+        temperature=recipe.evaluate.temperature if sampled else 0.0,
+        seed=recipe.seed,
     )
     texts = [engine.text(one.ids) for one in made]
     return Predictions(
@@ -124,25 +211,27 @@ def baseline_answers(
     part: str,
     asked: list[Record],
     say: Callable[[str], None],
+    base: tuple[Policy, str] | None = None,
 ) -> list[Predictions]:
-    """Every baseline that fits the task and the base, each with its reason where it cannot run."""
+    """Every baseline that fits the task and the base, each with its reason where it cannot run.
+
+    `base` is the untuned model where it is loaded already.
+    """
     from attune.generate.seq2seq import engine_of
     from attune.model.heads import writes
-    from attune.model.load import load_config, load_model
+    from attune.model.load import load_config
 
     wanted = recipe.evaluate.baselines
     found: dict[str, Any] = plugins.find("baseline")
-    names = (
-        [name for name, plugin in found.items() if prepared.task in plugin.tasks] if wanted == "auto" else list(wanted)
-    )  # type: ignore[attr-defined]
+    names = [name for name, plugin in found.items() if prepared.task in plugin.tasks]
+    if wanted != "auto":  # one of several tasks takes those of the list that fit it
+        names = [name for name in wanted if name in names or base is None]
     if not names and prepared.task != "text":
         return []
     config = load_config(recipe.model)
     writer = writes(config)
     common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
-    base_policy, layout = None, "padded"
-    if writer and recipe.model.from_config is None:
-        base_policy, layout = placed(load_model(recipe.model, head="lm"), "lm", recipe, fast=prepared.task != "text")
+    base_policy, layout = base or placed_base(recipe, fast=prepared.task != "text")
     if prepared.task == "text":
         if base_policy is None or wanted == []:
             return []
@@ -151,13 +240,15 @@ def baseline_answers(
                 0
             ]
         ]
+
+    def shown(records: list[Record]) -> list[Record]:
+        return [prepared.asked(record) for record in records] if prepared.task == "generation" else records
+
     context = Context(
         task=prepared.task,
-        train=prepared.train,
-        test=asked,
-        labels=prepared.labels
-        if prepared.task != "tagging"
-        else sorted({name[2:] for name in prepared.labels if name != "O"}),
+        train=shown(prepared.train),
+        test=shown(asked),
+        labels=kinds_of(prepared.task, prepared.labels),
         engine=None
         if base_policy is None
         else engine_of(
@@ -171,7 +262,7 @@ def baseline_answers(
         encoder=None if writer else _encoder(recipe, tokenizer),
         prompt_ids=(lambda messages, tools: prepared.renderer.prompt_ids(messages, tools)) if writer else None,
         stop_ids=list(prepared.renderer.stop_ids) if writer else [],
-        instruction=recipe.data.instruction,
+        instruction=prepared.instruction or recipe.data.instruction,
         seed=recipe.seed,
         few_shot=recipe.evaluate.few_shot,
         max_new_tokens=recipe.evaluate.max_new_tokens,
@@ -188,7 +279,7 @@ def baseline_answers(
         systems.append(answer)
         say(f"{name}: {answer.seconds + answer.trained_seconds:.1f} s{'; ' + answer.note if answer.note else ''}")
         if name == "zero_shot" and prepared.task == "generation" and base_policy is not None and answer.logp is None:
-            answer.logp = _reference_logp(base_policy, objective, prepared, asked, layout=layout, **common)
+            answer.logp = reference_logp(base_policy, objective, prepared, asked, layout=layout, **common)
     return systems
 
 

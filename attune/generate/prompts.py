@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from attune.data.written import NOTHING, answer_text, default_instruction
 from attune.errors import RecipeError
 from attune.records import Message, Record, Span
 
@@ -16,8 +17,6 @@ __all__ = [
     "PromptIds",
     "label_prompts",
     "conversation_prompts",
-    "default_instruction",
-    "answer_text",
     "fixed_examples",
     "nearest_examples",
     "parse_label",
@@ -27,9 +26,6 @@ __all__ = [
 
 PromptIds = Callable[[Sequence[Message], Sequence[dict]], list[int]]
 """Messages and tools -> the tokens of the prompt, ready for the answer to follow."""
-
-NOTHING = "none"
-"""What a model answers where no class and no span applies."""
 
 
 @dataclass
@@ -54,33 +50,6 @@ class Prompts:
         if self.shortened:
             parts.append(f"{self.shortened} of {len(self.ids)} texts cut to fit the context")
         return "; ".join(parts)
-
-
-def default_instruction(task: str, labels: Sequence[str], *, listed: bool = True) -> str:
-    """What a base model is told where the recipe gives no `instruction`."""
-    names = f": {', '.join(labels)}" if listed else ""
-    if task == "classification":
-        return f"Classify the text into exactly one class{names}. Answer with the name of the class only."
-    if task == "multilabel":
-        return (
-            f"Name every class that applies to the text{names}. "
-            f"Answer with the names separated by commas, or '{NOTHING}'."
-        )
-    return (
-        f"Find every entity in the text. The kinds are{names or ' as in the examples'}. Answer with one JSON object "
-        f'per line, as {{"text": "the exact words", "label": "the kind"}}, or \'{NOTHING}\'.'
-    )
-
-
-def answer_text(record: Record) -> str:
-    """The record's label as a model should write it."""
-    if isinstance(record.label, tuple):
-        if record.label and isinstance(record.label[0], Span):
-            spans = sorted(record.label, key=lambda span: span.start)  # type: ignore[union-attr]
-            rows = [{"text": record.text[span.start : span.end], "label": span.label} for span in spans]  # type: ignore[union-attr]
-            return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-        return ", ".join(map(str, record.label)) or NOTHING
-    return str(record.label)
 
 
 # choosing examples ----------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 
 
 def resolve(base: str) -> str:
-    """A local folder where there is one (bundled bases included), else the name itself: a hub id.
+    """A local folder where there is one (bundled bases and earlier runs included), else the name itself: a hub id.
 
     Raises: RecipeError or MachineError with what to install.
     """
@@ -58,7 +58,12 @@ def resolve(base: str) -> str:
         return str(get_model_path())
     path = Path(base).expanduser()
     if path.is_dir():
-        return str(path)
+        from attune.model.earlier import run_behind, whole_model
+
+        run = run_behind(base)
+        return str(path if run is None else whole_model(run))
+    if base == "previous":
+        raise RecipeError("model.base 'previous' is the model of the stage before, and there is none")
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
         known = ", ".join(BUNDLED)
         raise RecipeError(
@@ -154,7 +159,15 @@ def load_model(
     `folder` loads tuned weights of the same kind instead of the base.
     Raises: RecipeError if the base cannot carry the head; MachineError if it cannot be fetched.
     """
-    source = folder or resolve(settings.base)
+    from attune.model.earlier import kept_head, writes
+
+    source = folder or str(kept_head(settings.base, head, labels) or resolve(settings.base))
+    if folder is None and head == "lm" and writes(settings.base) is False:
+        raise RecipeError(
+            f"model.base '{settings.base}' cannot write text",
+            why="it is a run with a head for labels, whose folder has no output layer",
+            fix="start from a run that wrote text, or put that stage before the one with the head",
+        )
     check_folder(source, allow_code=settings.trust_remote_code)
     config = load_config(settings)
     check_head(settings.base, config, head)

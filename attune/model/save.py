@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
 
-__all__ = ["save_model", "open_model"]
+__all__ = ["save_model", "open_model", "stored_dtype"]
 
 
 def save_model(
@@ -72,7 +72,7 @@ def save_model(
                 model.save_pretrained(temporary / "adapter")
                 model = model.merge_and_unload()
             _set_generation(model, recipe, tokenizer, stop_ids, objective.head)
-            model.to(_stored_dtype(base) or torch.float32)
+            model.to(stored_dtype(base) or torch.float32)
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
@@ -123,7 +123,7 @@ def _set_generation(
         model.generation_config.update(do_sample=True, temperature=recipe.evaluate.temperature)
 
 
-def _stored_dtype(base: str) -> torch.dtype | None:
+def stored_dtype(base: str) -> torch.dtype | None:
     """Number format of the base's own weight files, read from the first header."""
     for file in sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []:
         with open(file, "rb") as handle:

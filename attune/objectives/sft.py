@@ -21,6 +21,7 @@ __all__ = ["Sft"]
 class Sft(Objective):
     """Mean negative log-probability of the answer's tokens, the stop token included; prompts are not scored.
 
+    Labels (one class, several, or spans) are learned as text that the model writes: see docs/curricula.md.
     Shapes: scores.logp [M]; batch.weight [M].
     Units: nats per supervised token of the whole step.
     Source: Ouyang et al. 2022 (arXiv:2203.02155), the supervised stage.
@@ -28,7 +29,7 @@ class Sft(Objective):
     """
 
     name = "sft"
-    tasks = ("generation",)
+    tasks = ("generation", "classification", "multilabel", "tagging")
     head = "lm"
 
     def accepts(self, record: Record) -> str | None:

@@ -19,6 +19,7 @@ from attune.recipe import Recipe
 from attune.recipe.errors import explained
 from attune.recipe.help import CHOICES, explain, json_schema
 from attune.recipe.names import translate
+from attune.recipe.stages import complete
 from attune.recipe.yaml import Key, Layer, Reader, compose, read
 
 __all__ = ["load", "dump", "fingerprint", "explain", "json_schema"]
@@ -30,6 +31,8 @@ EITHER: dict[Key, str] = {("train", "batch_size"): "batch_tokens", ("train", "ba
 def _merge(lower: Layer, upper: Layer) -> Layer:
     """`upper` on top of `lower`: mappings merge, anything else replaces."""
     merged = Layer({**lower.values}, {**lower.places}, {**lower.key_places})
+    items: dict[Key, Key] = {}
+    """Where an override names an item of a list by number or name -> the item's own key."""
 
     def forget(key: Key) -> None:
         for places in (merged.places, merged.key_places):
@@ -53,7 +56,15 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
                         old = {}
                         forget(key)
                     result[name], value = old, new
-            if isinstance(value, dict) and isinstance(result.get(name), dict) and key != ("data", "columns"):
+            if isinstance(value, dict) and isinstance(result.get(name), list):
+                listed = list(result[name])
+                for item, inner in value.items():
+                    number = _item(listed, item, key, upper)
+                    items[(*key, item)] = (*key, number)
+                    old = listed[number] if isinstance(listed[number], dict) else {"path": listed[number]}
+                    listed[number] = lay(old, inner, (*key, number)) if isinstance(inner, dict) else inner
+                result[name] = listed
+            elif isinstance(value, dict) and isinstance(result.get(name), dict) and key != ("data", "columns"):
                 result[name] = lay(result[name], value, key)
             else:
                 result[name] = value
@@ -61,9 +72,29 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
         return result
 
     merged.values = lay(lower.values, upper.values, ())
-    merged.places.update(upper.places)
-    merged.key_places.update(upper.key_places)
+    for places, added in ((merged.places, upper.places), (merged.key_places, upper.key_places)):
+        for key, where in added.items():
+            for end in range(1, len(key) + 1):
+                key = (*items.get(key[:end], key[:end]), *key[end:])
+            places[key] = where
     return merged
+
+
+def _item(listed: list[Any], item: Any, at: Key, upper: Layer) -> int:
+    """Which item of a list an override means: its number, counted from 1, or its name.
+
+    Raises: UsageError if there is none.
+    """
+    names = [str(one.get("name") or one.get("objective") or "") if isinstance(one, dict) else "" for one in listed]
+    if item in names:
+        return names.index(item)
+    if str(item).isdigit() and 1 <= int(item) <= len(listed):
+        return int(item) - 1
+    dotted = ".".join(map(str, (*at, item)))
+    known = [*(str(number + 1) for number in range(len(listed))), *filter(None, names)]
+    raise UsageError(
+        f"'{dotted}' names no item of the list {'.'.join(map(str, at))}", fix=f"one of: {', '.join(known)}"
+    )
 
 
 def _parsed(text: str, name: str) -> Any:
@@ -99,7 +130,7 @@ def _overrides(overrides: Iterable[str] | Mapping[str, Any]) -> Layer:
             where = f"override {key.strip()}={value.strip()[:60]}"
             pairs.append((key.strip(), _parsed(value, where), where))
     for dotted, value, where in pairs:
-        if not re.fullmatch(r"\w+(\.\w+)*", dotted):
+        if not re.fullmatch(r"\w+(\.[\w-]+)*", dotted):
             raise UsageError(f"override '{dotted}' is not a key", fix="write it as train.epochs=1")
         parts = dotted.split(".")
         block = layer.values
@@ -153,6 +184,9 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapp
     upper = _overrides(overrides)
     notices += translate(upper)
     layer = _merge(layer, upper)
+    if layer.values.get("stages"):
+        layer, more = complete(layer, _merge, source)
+        notices += more
     # `train:` with nothing below it is a section left at its defaults, not a wrong value.
     values = {name: value for name, value in layer.values.items() if value is not None}
     try:

@@ -184,7 +184,7 @@ def misplaced(key: tuple[str | int, ...], values: Any) -> tuple[str, str | None]
             fix = f"{words[0]}: {{{outer.key}: {holders[0]}, {word}: ...}}, or leave it out"
             return f"'{word}' is an option of {outer.kind} {_joined(holders)}, not of {chosen}", fix
         here.insert(0, outer.key)
-    everywhere = list(keys())
+    everywhere = sorted(keys(), key=lambda other: other.count("."))  # the section itself before a list inside it
     elsewhere = [other for other in everywhere if other.split(".")[-1] == word]
     last = {other.split(".")[-1]: other for other in reversed(everywhere)}
     target = elsewhere[0] if elsewhere else _closest(word, here) or last.get(_closest(word, list(last)) or "")
@@ -210,6 +210,8 @@ def json_schema() -> dict[str, Any]:
         "type": "string",
         "description": "Another recipe file that this one is laid on top of.",
     }
+    schema["required"] = [name for name in schema.get("required", []) if name != "data"]
+    schema["anyOf"] = [{"required": ["data"]}, {"required": ["stages"]}, {"required": ["extends"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "attune recipe"}
 
 

@@ -20,6 +20,8 @@ __all__ = [
     "Model",
     "Adapter",
     "Data",
+    "Source",
+    "Mix",
     "Preparation",
     "Split",
     "Objective",
@@ -46,7 +48,8 @@ class Model(Section):
     """The base model and how it is held."""
 
     base: str = Field(default="starter", min_length=1)
-    """The model to start from: `starter` (bundled), `minilm` (extra `offline`), a local folder, or a hub id."""
+    """The model to start from: `starter` (bundled), `minilm` (extra `offline`), a local folder, an earlier run
+    (`runs/NAME`: its adapter is merged first), or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub model. null means its main branch."""
     from_config: str | None = None
@@ -106,11 +109,71 @@ class Preparation(PluginChoice):
     kind, key, fallback, nested = "step", "step", "", True
 
 
+Task = Literal["auto", "classification", "multilabel", "regression", "tagging", "generation", "text"]
+
+
+class Source(Section):
+    """One of several tasks that one model learns together. What it leaves out is as in `data`."""
+
+    path: str | list[str]
+    """Its training data: a file, a folder, or a list of them."""
+    name: str | None = None
+    """What the task is called in figures, `test/NAME/accuracy`. null is the name of its first file."""
+    weight: Number = Field(default=1.0, ge=0)
+    """How much of it a step holds, relative to its size (see `mix`): 2 shows it twice as often. 0 only measures it."""
+    task: Task | None = None
+    """What is to be learned from it."""
+    instruction: str | None = None
+    """What the model is told before each text; frozen into the recipe where label tasks are written as text."""
+    target: str | None = None
+    """The column to predict in a table."""
+    columns: dict[str, str] | None = None
+    """Which column of the file holds which part."""
+    format: str | None = None
+    """How its files are written."""
+    test: str | None = None
+    """A file of held-out rows. null means a share of `path` (`data.split.test`)."""
+    validation: str | None = None
+    """A file of rows for early stopping. null means a share of `path`."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}", name):
+            raise ValueError("is no task name; use letters, digits, '_' and '-', at most 48")
+        return name
+
+    _format = field_validator("format")(known("format", "auto"))
+
+    @property
+    def title(self) -> str:
+        """`name`, or the name of the first file."""
+        first = self.path if isinstance(self.path, str) else self.path[0]
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(first.rstrip("/")).name.split(".")[0]).strip("-_")
+        return self.name or stem[:48] or "task"
+
+
+class Mix(Section):
+    """How the sources of `data.path` share the steps."""
+
+    temperature: Annotated[Number, Field(gt=0)] | None = 1.0
+    """How far sizes count: a source's share is weight * size ** (1 / temperature). 1 takes every example once where all
+    weights are 1, more favours small sources, null leaves sizes out, so that the weights are the shares."""
+    batches: Literal["mixed", "by_task"] = "mixed"
+    """Whether a step holds examples of all sources in their shares, or of one source alone, in turns."""
+    loss_per: Literal["token", "example"] = "token"
+    """What counts the same in the loss of a step: every supervised token, or every example. Long answers outweigh
+    labels of a few tokens where it is `token`."""
+
+
 class Data(Section):
     """What to learn from, and how it is read, divided and cut."""
 
-    path: str | list[str]
-    """Training data: a file, a folder, or a list of them. Relative paths start where the command runs."""
+    path: str | list[str | Source]
+    """Training data: a file, a folder, or a list of them; or a list of tasks to learn together, each a mapping with a
+    `path` and what is its own. Relative paths start where the command runs."""
+    mix: Mix = Mix()
+    """How several tasks share the steps."""
     test: str | None = None
     """A file of held-out rows. It is never altered: rows of `path` that also stand in it leave training (`leakage`)."""
     validation: str | None = None
@@ -122,7 +185,7 @@ class Data(Section):
     do not fit."""
     target: str | None = None
     """The column to predict in a table. null means the usual names: label, class, category, target."""
-    task: Literal["auto", "classification", "multilabel", "regression", "tagging", "generation", "text"] = "auto"
+    task: Task = "auto"
     """What is to be learned. `auto` decides from the columns and says so."""
     prepare: list[Preparation] = []
     """Steps that clean, redact, filter or add to the data, in order: `[whitespace, dates, pii: {action: mask}]`. Every
@@ -147,22 +210,43 @@ class Data(Section):
     max_drop: Share = 0.05
     """Share of rows that may be left out because they lack a label or an answer before it is an error."""
     instruction: str | None = None
-    """What the prompted base is asked to do in label tasks (zero-shot and few-shot baselines). null is made from the
-    task and its labels."""
+    """What the prompted base is asked to do in label tasks (zero-shot and few-shot baselines), and what stands before
+    each text where `sft` learns labels as text. null is made from the task and its labels."""
 
     @field_validator("path")
     @classmethod
-    def _some(cls, path: str | list[str]) -> str | list[str]:
+    def _some(cls, path: str | list[str | Source]) -> str | list[str | Source]:
         if not path or (isinstance(path, list) and not all(path)):
             raise ValueError("is empty")
         return path
 
+    @model_validator(mode="after")
+    def _named_apart(self) -> Data:
+        names = [source.title for source in self.sources]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"path has two tasks of the name '{twice[0]}'; give each a `name`")
+        if names and (self.test is not None or self.validation is not None):
+            raise ValueError("test and validation belong to each task of a list; write them beside its path")
+        if not names and self.mix != Mix():
+            raise ValueError("mix needs a list of tasks in path: [{path: a.csv}, {path: b.jsonl, weight: 2}]")
+        return self
+
     _format = field_validator("format")(known("format", "auto"))
 
     @property
+    def sources(self) -> list[Source]:
+        """The tasks of a list that names some; empty where `path` is one body of data."""
+        if isinstance(self.path, str) or not any(isinstance(item, Source) for item in self.path):
+            return []
+        return [item if isinstance(item, Source) else Source(path=item) for item in self.path]
+
+    @property
     def paths(self) -> list[str]:
-        """`path` as a list."""
-        return [self.path] if isinstance(self.path, str) else list(self.path)
+        """Every file and folder of `path`."""
+        if isinstance(self.path, str):
+            return [self.path]
+        inner = [item if isinstance(item, str) else item.path for item in self.path]
+        return [path for item in inner for path in ([item] if isinstance(item, str) else item)]
 
 
 class EarlyStopping(Section):
@@ -327,6 +411,9 @@ class Recipe(Section):
     """How long, how fast and in what portions to learn."""
     evaluate: Evaluate = Evaluate()
     """What is measured, and against what."""
+    stages: list[dict[str, Any]] = []
+    """Trainings one after another, each a partial recipe over what stands beside `stages`, each starting from the
+    model before it: `[{objective: pretrain, data: {path: texts}}, {objective: sft, data: {path: chats.jsonl}}]`."""
     track: list[Literal["tensorboard"]] = []
     """Where figures are sent besides metrics.jsonl. `tensorboard` needs the extra `track`."""
 
@@ -383,6 +470,11 @@ class Recipe(Section):
         stem = Path(self.data.paths[0].rstrip("/")).name.split(".")[0]
         stem = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:48] or "run"
         return "-".join([stem, *([] if self.objective.name == "auto" else [self.objective.name]), self.adapter.name])
+
+    @property
+    def stage_recipes(self) -> list[Recipe]:
+        """Every stage as a whole recipe; empty where there are none."""
+        return [Recipe.load(stage) for stage in self.stages]
 
     def fingerprint(self) -> str:
         """SHA-256 over all that changes the result; see `recipe.file.fingerprint`."""

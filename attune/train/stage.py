@@ -14,6 +14,7 @@ from attune.errors import RecipeError
 from attune.evaluate.measure import PRIMARY, quick_figures
 from attune.model import machine
 from attune.model.build import build, trained_share
+from attune.model.earlier import kept_head
 from attune.model.load import torch_dtype
 from attune.model.parallel import Parallel
 from attune.train import checkpoint
@@ -107,13 +108,17 @@ def train_stage(
         scored=objective.scored,
         rank=parallel.rank,
         world=parallel.world,
+        mix=prepared.mix,
     )
     forward = settings.micro_batch_tokens or DEFAULT_MICRO_BATCH[parallel.device.type]
     resume, damaged = checkpoint.latest(run.path / "checkpoints")
     for line in damaged:
         say(line)
     loader = live(recipe, loader, policy, prepared, tokenizer, parallel.world)
-    if resume is None and objective.head != "lm" and getattr(objective.options, "head_init", "random") == "probe":
+    kept = kept_head(recipe.model.base, objective.head, objective.labels)
+    if kept is not None:
+        say(f"head: goes on from {kept}, which has the same labels")
+    elif resume is None and objective.head != "lm" and getattr(objective.options, "head_init", "random") == "probe":
         say(start_head(policy, objective, loader, batch_tokens=forward))
     masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
     steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))

@@ -59,7 +59,9 @@ def test_a_wrong_value_has_its_place_and_the_meaning_of_its_key(tmp_path):
     said = refused(tmp_path, LEAST + "train:\n  epochs: three\n")
     assert said.split("\n")[0] == "recipe.yaml:3:11: train.epochs must be a number, not 'three'"
     assert "fix: train.epochs: Passes over the training data" in said
-    assert "recipe.yaml:1:19: data.path[1] must be text, not 3" in refused(tmp_path, "data: {path: [ab, 3]}\n")
+    assert "recipe.yaml:1:19: data.path[1] must be text or a section of keys, not 3" in refused(
+        tmp_path, "data: {path: [ab, 3]}\n"
+    )
     assert "recipe.yaml:2:17: adapter: unknown adapter 'lore'" in refused(tmp_path, LEAST + "adapter: {type: lore}")
 
 
