@@ -13,6 +13,7 @@ import typer
 from attune import __version__, stopping
 from attune.cli_data import Json, Set
 from attune.cli_data import app as data_app
+from attune.cli_distill import distill
 from attune.errors import AttuneError, Interrupted
 
 __all__ = ["app", "main"]
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.command()(distill)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)

@@ -112,7 +112,8 @@ def preflight(
     store = stores["train"]
     renderer.truncation.check()
 
-    answering = (objective if isinstance(objective, str) else objective.name) in _ANSWERING
+    name, head = (objective, "lm") if isinstance(objective, str) else (objective.name, objective.head)
+    answering = name in _ANSWERING and head == "lm"
     problems = _empty(store, records, answering)
     problems += _cut(renderer, truncation_limit)
     if len(store):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attune import charts, page, words
 from attune.evaluate.forgetting_view import matrix_view
+from attune.evaluate.report_distilled import distilled_head, distilled_rows
 from attune.evaluate.report_markdown import markdown
 from attune.runs import write_text
 
@@ -94,6 +95,7 @@ def view(results: Results) -> dict[str, Any]:
         "forgetting": matrix_view(results["forgetting"]) if results.get("forgetting") else None,
         "tasks": _tasks(results),
         "suites": _suites(results),
+        "distilled": _distilled(results),
         "curves": curves,
         "curves_note": _curves_note(results),
         "calibration": calibration,
@@ -122,11 +124,13 @@ def view(results: Results) -> dict[str, Any]:
     present = {"curves": curves, "calibration": calibration, "samples": results["samples"], "next": shown["next"]}
     present |= {"classes": shown["classes"] or shown["confusion"], "suites": shown["suites"], "tasks": shown["tasks"]}
     present["stages"] = shown["stages"]
+    present["distilled"] = shown["distilled"]
     titles = (
         "stages",
         "results",
         "tasks",
         "suites",
+        "distilled",
         "curves",
         "calibration",
         "classes",
@@ -304,6 +308,11 @@ def _suites(results: Results) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _distilled(results: Results) -> dict[str, Any] | None:
+    rows = results.get("distilled")
+    return {"head": distilled_head(rows), "rows": distilled_rows(rows), "n": rows[0]["n"]} if rows else None
 
 
 def _points(results: Results, key: str) -> list[tuple[float, float]]:

@@ -51,6 +51,8 @@ def markdown(shown: dict[str, Any]) -> str:
         rows = [[row[name] for name in names] for row in shown["suites"]]
         head = ["suite", "figure", "rows", "base", "tuned", "tuned minus base, p", "other figures, tuned", ""]
         blocks.append("## Suites\n\n" + _md_table(head, rows))
+    if shown["distilled"]:
+        blocks.append("## Distilled\n\n" + _md_table(shown["distilled"]["head"], shown["distilled"]["rows"]))
     if shown["confusion"] and shown["confusion"]["pairs"]:
         rows = [
             [pair["gold"], pair["said"], str(pair["count"]), str(pair["of"])] for pair in shown["confusion"]["pairs"]

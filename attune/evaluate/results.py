@@ -229,6 +229,8 @@ class Results(TypedDict):
     best_step: NotRequired[int | None]
     suites: NotRequired[list[SuiteRow]]
     """Further questions (`evaluate.suites`)."""
+    distilled: NotRequired[list[dict[str, Any]]]
+    """Teacher, student and the student without a teacher (`attune.distill.side_by_side`)."""
     samples: list[Sample]
     data: Data
     splits: dict[str, int]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from attune.errors import DataError
@@ -112,8 +113,7 @@ class _Base:
         from attune.data.seq2seq import renderer_for
         from attune.generate.seq2seq import engine_of
 
-        self.run = teacher  # its name in the journal
-        self.path = teacher.where
+        self.run = SimpleNamespace(path=teacher.where)  # its name in the journal
         policy, _ = teacher.policy()
         tokenizer = teacher.tokenizer()
         self.renderer = renderer_for(tokenizer, policy.config, template=None, max_length=1 << 20, truncate="left")
