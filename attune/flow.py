@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attune import stopping
+from attune import plugins, stopping
 from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
 from attune.flow_data import prepare_run
 from attune.recipe import Recipe
@@ -285,15 +285,26 @@ def _assess(
     show.results(run, results)
 
 
+def _opening(labels: list[str], head: str) -> list[str]:
+    """How to open an adapter with PEFT alone; a label head needs to know how many labels there are."""
+    kind = {"lm": "CausalLM", "sequence": "SequenceClassification", "token": "TokenClassification"}[head]
+    names = f", num_labels={max(1, len(labels))}" if head != "lm" else ""
+    return [f"`peft.AutoPeftModelFor{kind}.from_pretrained(folder{names})` opens it where the base is at hand.", ""]
+
+
 def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str:
     """The model card: what it is, from what, and where the proof lies."""
+    from attune.model.save import saved_alone
+
     facts = trained.facts
     licences = sorted({str(source.get("licence")) for source in prepared.manifest["sources"] if source.get("licence")})
-    peft = recipe.adapter.name == "lora"
+    adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
+    head: str = plugins.get("objective", recipe.objective.name).head  # type: ignore[attr-defined]
+    alone = saved_alone(adapter, head)
     front = [
         "---",
         f"base_model: {recipe.model.base}",
-        f"library_name: {'peft' if peft and recipe.objective.name in ('sft', 'pretrain') else 'transformers'}",
+        f"library_name: {'peft' if alone else 'transformers'}",
         "tags: [attune, " + recipe.objective.name + "]",
         "---",
     ]
@@ -315,6 +326,7 @@ def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str
             )
             + ".",
             "",
+            *(_opening(prepared.labels, head) if alone else []),
             "What it is worth, against which baselines, stands in the run's report.html.",
             "",
         ]

@@ -374,7 +374,8 @@ def render(
     if labels is None:
         labels = labels_of(found.task, found.split.train, found.split.test)
     objective = make_objective(labels, found.task)
-    context = getattr(config.get_text_config(), "max_position_embeddings", 1024)
+    adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
+    context = getattr(config.get_text_config(), "max_position_embeddings", 1024) - adapter.virtual_tokens
     instruction = recipe.data.instruction if objective.head == "lm" else None
     if objective.head == "lm" and found.task in WRITABLE and instruction is None:
         instruction = instruction_for(found.task, kinds_of(found.task, labels), name)

@@ -153,8 +153,11 @@ def load_model(
     pad_token_id: int | None = None,
     seed: int = 0,
     folder: str | None = None,
+    quantize: str | None = None,
 ) -> nn.Module:
     """The base in float32 with the head an objective needs; a new head is drawn from `seed`.
+
+    `quantize` (`nf4` or `int8`) holds the base's matrices in a few bits, on the CUDA device.
 
     `folder` loads tuned weights of the same kind instead of the base.
     Raises: RecipeError if the base cannot carry the head; MachineError if it cannot be fetched.
@@ -191,6 +194,8 @@ def load_model(
         arguments["problem_type"] = kinds[task]
     if pad_token_id is not None:
         arguments["pad_token_id"] = pad_token_id
+    if quantize is not None:
+        arguments |= _quantized(quantize)
     torch.manual_seed(seed)
     if settings.from_config is not None and folder is None:
         return _from_nothing(settings.from_config, head)
@@ -209,6 +214,28 @@ def load_model(
         transformers_logging.set_verbosity(verbosity)
         if progress:
             transformers_logging.enable_progress_bar()
+
+
+def _quantized(form: str) -> dict[str, Any]:
+    """Arguments of `from_pretrained` for a base in a few bits.
+
+    Source: QLoRA, Dettmers et al. 2023 (arXiv:2305.14314): normal float 4, doubly quantised, computing in bfloat16.
+    """
+    from transformers import BitsAndBytesConfig
+
+    bfloat16 = torch.cuda.is_bf16_supported()
+    compute = torch.bfloat16 if bfloat16 else torch.float16
+    settings = (
+        BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+        )
+        if form == "nf4"
+        else BitsAndBytesConfig(load_in_8bit=True)
+    )
+    return {"quantization_config": settings, "dtype": compute, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _from_nothing(config: str, head: str) -> nn.Module:

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from attune.data.batch import Batch, collate
 from attune.data.examples import Example
+from attune.errors import RecipeError
 from attune.model import attention
+from attune.model.adapters.base import Adapter
+from attune.model.adapters.full import Full
 from attune.model.fused import chunked, logp_at, token_logp, top_logp
 
 __all__ = ["Policy", "Scores"]
@@ -39,12 +42,18 @@ class Policy(nn.Module):
     applies the head only at scored positions, in chunks. `settle` proves the fast path on this very model and falls
     back to the library's where it differs (soft-capped or scaled logits, unusual heads); it also proves that packed
     sequences do not see each other, else packing is refused.
+
+    Virtual tokens of a prompt-learning adapter stand before every row; `Batch` does not know of them, and their
+    columns are dropped before anything is scored.
     """
 
-    def __init__(self, model: nn.Module, *, head: str):
+    def __init__(self, model: nn.Module, *, head: str, adapter: Adapter | None = None):
         super().__init__()
         self.model: Any = model
         self.head = head
+        self.adapter = adapter or Full()
+        peft = getattr(model, "active_peft_config", None) if hasattr(model, "get_base_model") else None
+        self.virtual_tokens: int = peft.num_virtual_tokens if peft is not None and peft.is_prompt_learning else 0
         self.fast = False
         self.packs = False
         self.notes: list[str] = []
@@ -125,9 +134,10 @@ class Policy(nn.Module):
         """[M, H] what the trunk says at the scored positions."""
         if self.seq2seq:
             return self._decoder_hidden(batch)
+        inputs = self._with_virtual_tokens(batch) if self.virtual_tokens else self._inputs(batch)
         with attention.packed_forward() if batch.segments is not None else nullcontext():
-            hidden = self._trunk()(**self._inputs(batch))[0]
-        return hidden.flatten(0, 1).index_select(0, batch.src)
+            hidden = self._trunk()(**inputs)[0]
+        return self._real_columns(hidden, batch).flatten(0, 1).index_select(0, batch.src)
 
     def _decoder_hidden(self, batch: Batch) -> Tensor:
         """The same for an encoder-decoder, caught where it enters the head: T5 scales it on the way there. The head
@@ -150,7 +160,8 @@ class Policy(nn.Module):
     def _logits(self, batch: Batch) -> Tensor:
         """The library's own forward."""
         with attention.packed_forward() if batch.segments is not None else nullcontext():
-            return self.model(**self._inputs(batch)).logits
+            logits = self.model(**self._inputs(batch)).logits
+        return logits if self.head == "sequence" else self._real_columns(logits, batch)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         if batch.source is not None:
@@ -170,6 +181,25 @@ class Policy(nn.Module):
                 inputs["logits_to_keep"] = batch.src
         return inputs
 
+    def _with_virtual_tokens(self, batch: Batch) -> dict[str, Any]:
+        """What the trunk reads where PEFT would put virtual tokens before each row: their vectors, or cached keys."""
+        rows = len(batch.input_ids)
+        assert batch.mask is not None
+        mask = torch.cat([batch.mask.new_ones(rows, self.virtual_tokens), batch.mask], 1)
+        prompt = self.model.get_prompt(batch_size=rows)
+        if not isinstance(prompt, Tensor):
+            return {"input_ids": batch.input_ids, "attention_mask": mask, "past_key_values": prompt, "use_cache": False}
+        words = self.model.word_embeddings(batch.input_ids)
+        return {
+            "inputs_embeds": torch.cat([prompt.to(words.dtype), words], 1),
+            "attention_mask": mask,
+            "use_cache": False,
+        }
+
+    def _real_columns(self, values: Tensor, batch: Batch) -> Tensor:
+        """Shapes: [B, V + T, ...] (V = 0 where virtual tokens are keys in a cache) -> [B, T, ...]."""
+        return values[:, values.shape[1] - batch.input_ids.shape[1] :] if self.virtual_tokens else values
+
     # proofs at load --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -188,13 +218,27 @@ class Policy(nn.Module):
             # The library pools a sequence at its last token that is not the pad token.
             pad_id = getattr(self.config.get_text_config(), "pad_token_id", None) or 0
             padded = collate(probe, layout="padded", scored=self._scored, pad_id=pad_id)
-            reference = self._value(padded)
+            # Behind virtual tokens the library pools a padded row in its padding; a row alone has none.
+            rows = [[row] for row in probe] if self.virtual_tokens else [probe]
+            plain = [collate(part, layout="padded", scored=self._scored, pad_id=pad_id) for part in rows]
+            reference = torch.cat([self._value(part) for part in plain])
             bias = getattr(self.inner, "final_logits_bias", None)
             if bias is not None and bias.any():
                 self.notes.append("fast path not used: the model adds a bias after its head")
             elif (head := self._output_head()) is not None:
                 with _amplified(head):
-                    self.fast = self._agrees("fast path", self._value(padded), padded, fast=True)
+                    loud = torch.cat([self._value(part) for part in plain])
+                    self.fast = self._agrees("fast path", loud, padded, fast=True)
+            if self.virtual_tokens:
+                layout = "padded"
+                if not self.fast and not self._agrees(
+                    "padded rows behind virtual tokens", reference, padded, fast=False
+                ):
+                    raise RecipeError(
+                        f"a {self.config.model_type} model cannot pool padded rows behind virtual tokens",
+                        why="its own head takes the last column, which is padding",
+                        fix="adapter.type=prefix or lora",
+                    )
             self.packs = False
             if self.config.is_encoder_decoder:
                 self.notes.append("padded layout: in an encoder-decoder every answer looks at its own source")

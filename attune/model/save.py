@@ -1,7 +1,8 @@
 """The tuned model as a folder that loads untouched elsewhere.
 
-Causal model + LoRA family without `modules_to_save`: the adapter alone (PEFT, vLLM and SGLang load it). Everything
-else: the merged model in the base's own number format, with the adapter beside it in `adapter/`.
+Language model + an adapter of PEFT without `modules_to_save`: the adapter alone (PEFT loads it; of the LoRA family also
+vLLM and SGLang). So too what cannot be merged: prompt learning, and updates over a quantised base. Everything else: the
+merged model in the base's own number format, with the adapter beside it in `adapter/`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from attune.runs import fsync_dir, write_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from attune.model.adapters.base import Adapter
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
 
-__all__ = ["save_model", "open_model", "stored_dtype"]
+__all__ = ["save_model", "open_model", "saved_alone", "stored_dtype"]
 
 
 def save_model(
@@ -48,7 +50,8 @@ def save_model(
 
     Raises: MachineError if the disk refuses.
     """
-    policy = build(recipe, objective, tokenizer)
+    policy = build(recipe, objective, tokenizer, quantized=False)
+    adapter = policy.adapter
     parameters = dict(policy.named_parameters())
     with torch.no_grad():
         for name, value in weights.items():
@@ -59,18 +62,19 @@ def save_model(
     disable_progress_bar()  # one bar for one file only disturbs
     try:
         temporary.mkdir(parents=True)
-        peft = hasattr(model, "get_base_model")
-        adapter_only = peft and objective.head == "lm" and not getattr(recipe.adapter.options, "modules_to_save", None)
-        adapter_only = adapter_only and recipe.model.layers is None  # nobody else has such a base
+        model.eval()
+        adapter.finish(model, recipe)
+        # a base with fewer layers is nobody else's
+        adapter_only = saved_alone(adapter, objective.head) and recipe.model.layers is None
         base = loading.resolve(recipe.model.base)
         if adapter_only:
             model.peft_config["default"].base_model_name_or_path = base
             model.save_pretrained(temporary, save_embedding_layers=False)
         else:
-            if peft:
+            if adapter.wraps:
                 model.peft_config["default"].base_model_name_or_path = base
                 model.save_pretrained(temporary / "adapter")
-                model = model.merge_and_unload()
+                model = adapter.merge(model)
             _set_generation(model, recipe, tokenizer, stop_ids, objective.head)
             model.to(stored_dtype(base) or torch.float32)
             model.save_pretrained(temporary)
@@ -83,6 +87,8 @@ def save_model(
             "task": objective.task,
             "labels": objective.labels,
             "stop_ids": stop_ids,
+            "pad_id": tokenizer.pad_token_id,
+            "quantize": adapter.quantize,
             "prepare": steps,
             "base": recipe.model.base,
             "base_files": loading.fingerprint(recipe.model.base),
@@ -103,6 +109,12 @@ def save_model(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def saved_alone(adapter: Adapter, head: str) -> bool:
+    """Whether the model folder holds the adapter only, to be opened with PEFT on top of the base."""
+    whole = getattr(adapter.options, "modules_to_save", None)
+    return adapter.wraps and (not adapter.merges or adapter.quantize is not None or (head == "lm" and not whole))
 
 
 def _set_generation(
@@ -151,5 +163,12 @@ def open_model(folder: Path, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
         )
     from peft import PeftModel
 
-    base = loading.load_model(recipe.model, head=manifest["head"])
+    base = loading.load_model(
+        recipe.model,
+        head=manifest["head"],
+        labels=manifest["labels"],
+        task=manifest["task"],
+        pad_token_id=manifest.get("pad_id"),
+        quantize=manifest.get("quantize"),
+    )
     return PeftModel.from_pretrained(base, folder), manifest

@@ -42,6 +42,7 @@ ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "lora_modules_to_save": ("adapter.modules_to_save", _same),
     "use_dora": ("adapter.dora", _same),
     "use_rslora": ("adapter.rslora", _same),
+    "loraplus_lr_ratio": ("adapter.lr_ratio", _same),
     "max_seq_length": ("data.max_length", _same),
     "cutoff_len": ("data.max_length", _same),
     "sequence_len": ("data.max_length", _same),

@@ -83,6 +83,8 @@ def _features(policy: Policy, head: nn.Linear, loader: Loader, batch_tokens: int
                 caught.clear()
                 policy(batch)
                 (hidden,) = caught
+                if hidden.ndim == 3:  # virtual tokens stand before the real ones
+                    hidden = hidden[:, hidden.shape[1] - batch.input_ids.shape[1] :]
                 hidden = hidden.flatten(0, -2)
                 if len(hidden) != len(batch.src):  # scored at every token: keep the positions that count
                     hidden = hidden.index_select(0, batch.src)

@@ -125,11 +125,14 @@ def fit(
     to `folder`. A step depends only on (seed, step, weights), so resuming from any checkpoint is bit-identical.
     Raises: DivergedError, Interrupted (after saving), MachineError.
     """
+    adapter = policy.adapter
     progress = Progress(micro_batch_tokens=micro_batch_tokens, threads=torch.get_num_threads())
     if resume is not None:
         progress = Progress(**resume.state)
         masters.load_weights(checkpoint.load(resume, "weights"))
         masters.load_moments(checkpoint.load(resume, "optimizer"))
+        if (resume.path / "adapter.safetensors").exists():
+            adapter.load_state(checkpoint.load(resume, "adapter"))
         torch.set_num_threads(progress.threads)
         if progress.stopped == "budget" and (deadline_seconds is None or progress.seconds < deadline_seconds):
             progress.stopped = ""
@@ -139,6 +142,8 @@ def fit(
     def save() -> None:
         if parallel.main:
             tensors = {"weights": masters.weights(), "optimizer": masters.moments()}
+            if remembered := adapter.state():
+                tensors["adapter"] = remembered
             progress.seconds = before + time.monotonic() - started
             checkpoint.save(folder, progress.step, tensors=tensors, state=asdict(progress), fingerprint=fingerprint)
             checkpoint.prune(folder, keep=settings.keep_checkpoints, best=progress.best_step, newest=progress.step)
@@ -166,13 +171,17 @@ def fit(
         while progress.step < total_steps and not progress.stopped:
             step = progress.step
             clock = time.monotonic()
+            masters.thaw(step / total_steps)
             row, tokens = _step_with_memory(wrapped, objective, loader, masters, parallel, progress, seed)
+            adapter.before_update(masters.leaves)
             norm = float(masters.clip(settings.max_grad_norm))
             if not (math.isfinite(norm) and math.isfinite(row["loss"])):
                 what = "the loss" if not math.isfinite(row["loss"]) else "a gradient"
                 _diverged(what, step, loader, folder, settings)
             rate = (settings.learning_rate or 0.0) * schedule(step, total_steps, settings)
             masters.step(rate)
+            if adapter.after_update(masters.leaves, step, total_steps):
+                masters.publish()
             progress.step += 1
             progress.tokens += tokens
             progress.scored += row["scored"]

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from attune.model.adapters.full import Full
+from attune.model.policy import Policy
+
 if TYPE_CHECKING:
     from attune.recipe import Train
 
@@ -22,7 +25,11 @@ class Masters:
     """
 
     def __init__(self, model: nn.Module, settings: Train, *, dtype: torch.dtype):
-        """Casts the model to `dtype`, keeping the trained weights at full precision first."""
+        """Casts the model to `dtype`, keeping the trained weights at full precision first.
+
+        A policy's adapter says how fast each weight learns, as a factor on the learning rate, and from when on.
+        """
+        adapter = model.adapter if isinstance(model, Policy) else Full()
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.names = [name for name, _ in named]
         wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -30,20 +37,26 @@ class Masters:
         originals = [parameter.detach().to(wide, copy=True) for _, parameter in named] if self.split else []
         # Parameters only: buffers such as rotary frequencies stay in float32, as they do when the model is served.
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
+            if parameter.is_floating_point() and not hasattr(parameter, "quant_state"):  # a few bits stay as they are
+                parameter.data = parameter.data.to(dtype)
         self.parameters: list[nn.Parameter] = [parameter for _, parameter in named]
         self.masters: list[Tensor] = originals if self.split else [parameter.data for parameter in self.parameters]
         for master, parameter in zip(self.masters, self.parameters):
             if self.split:
                 parameter.data.copy_(master)
         self._leaves = [nn.Parameter(master) for master in self.masters] if self.split else self.parameters
-        # Weight decay pulls matrices to zero; on norms, biases and scales it only does harm.
-        pulled = [leaf.ndim >= 2 and not name.endswith("bias") for name, leaf in zip(self.names, self._leaves)]
-        decayed = [leaf for leaf, on in zip(self._leaves, pulled) if on]
-        plain = [leaf for leaf, on in zip(self._leaves, pulled) if not on]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        rates = [adapter.rate(name) for name in self.names]
+        self._starts = [rate.start for rate in rates]
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, leaf, rate in zip(self.names, self._leaves, rates):
+            # Weight decay pulls matrices to zero; on norms, biases and scales it only does harm.
+            pulled = leaf.ndim >= 2 and not name.endswith("bias")
+            groups.setdefault((rate.factor, pulled), []).append(leaf)
         self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            [
+                {"params": leaves, "weight_decay": settings.weight_decay if pulled else 0.0, "factor": factor}
+                for (factor, pulled), leaves in sorted(groups.items(), key=lambda item: (-item[0][0], not item[0][1]))
+            ],
             lr=settings.learning_rate or 0.0,
             betas=(settings.beta1, settings.beta2),
             eps=settings.eps,
@@ -53,6 +66,16 @@ class Masters:
     @property
     def n_parameters(self) -> int:
         return sum(master.numel() for master in self.masters)
+
+    @property
+    def leaves(self) -> dict[str, nn.Parameter]:
+        """The float32 masters by name, with the gradients of the step."""
+        return dict(zip(self.names, self._leaves))
+
+    def thaw(self, share: float) -> None:
+        """Freeze what does not train yet after that share of all steps: no gradient, no update, no weight decay."""
+        for parameter, start in zip(self.parameters, self._starts):
+            parameter.requires_grad_(start <= share)
 
     def zero_grad(self) -> None:
         for leaf in self._leaves:
@@ -83,7 +106,7 @@ class Masters:
 
     def step(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["factor"]
         self.optimizer.step()
         self.publish()
 

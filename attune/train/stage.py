@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.runs import Run
 
-__all__ = ["Trained", "train_stage", "default_learning_rate"]
+__all__ = ["Trained", "train_stage"]
 
 DEFAULT_MICRO_BATCH = {"cpu": 4096, "cuda": 16384}
 """Tokens of one forward where the recipe names none; halved by itself when memory runs out."""
@@ -49,16 +49,6 @@ class Trained:
     """The best (or last) trained weights in float32, by parameter name."""
     step: int
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def default_learning_rate(adapter: str, n_parameters: int) -> float:
-    """The usual rate for a model of that size: 5e-4 at 7 M weights, 2e-5 at 1 B; ten times that for low-rank updates,
-    between 2e-4 and 2e-3.
-
-    Source: docs/LOG.md; the 1 B and 7 B ends are the field's common settings.
-    """
-    full = 5e-4 * (7e6 / max(n_parameters, 1)) ** 0.65
-    return float(f"{full if adapter != 'lora' else min(2e-3, max(2e-4, 10 * full)):.1g}")
 
 
 def train_stage(
@@ -85,7 +75,7 @@ def train_stage(
     trained, total_weights = trained_share(policy)
     settings = recipe.train
     if settings.learning_rate is None:
-        rate = default_learning_rate(recipe.adapter.name, total_weights)
+        rate = policy.adapter.usual_rate(total_weights)
         recipe = recipe.replace({"train.learning_rate": rate})
         settings = recipe.train
     policy.to(parallel.device)

@@ -111,6 +111,15 @@ def gradients(policy: Policy, objective: Objective, batches: list[Batch]) -> tup
     return {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}, row["loss"]
 
 
+def gradients_of_trained(
+    policy: Policy, objective: Objective, batches: list[Batch]
+) -> tuple[dict[str, torch.Tensor], float]:
+    """The same where an adapter trains some weights only."""
+    masters = Masters(policy, Train(), dtype=torch.float64)
+    row, _ = train_step(policy, objective, batches, masters, Parallel())
+    return {name: leaf.grad.clone() for name, leaf in masters.leaves.items() if leaf.grad is not None}, row["loss"]
+
+
 def deviation(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """Largest difference, relative to the largest gradient."""
     scale = max(float(value.abs().max()) for value in one.values())

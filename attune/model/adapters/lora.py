@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from attune.errors import RecipeError
-from attune.model.adapters.base import Adapter
+from attune.model.adapters.base import Rate
+from attune.model.adapters.wrapped import Wrapped
 from attune.plugins import Options
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from attune.recipe import Recipe
+
 __all__ = ["Lora"]
 
 
-class Lora(Adapter):
-    """Low-rank updates beside frozen weights: LoRA, rsLoRA, DoRA, PiSSA, by options.
+class Lora(Wrapped):
+    """Low-rank updates beside frozen weights: LoRA, rsLoRA, DoRA, PiSSA, OLoRA, LoRA+, QLoRA, by options.
 
-    Source: Hu et al. 2021 (arXiv:2106.09685); rsLoRA arXiv:2312.03732; DoRA arXiv:2402.09353; PiSSA arXiv:2404.02948.
+    Source: Hu et al. 2021 (arXiv:2106.09685); rsLoRA arXiv:2312.03732; DoRA arXiv:2402.09353; PiSSA arXiv:2404.02948;
+    OLoRA arXiv:2406.01775; LoRA+ arXiv:2402.12354; QLoRA arXiv:2305.14314.
     """
 
     name = "lora"
@@ -43,33 +46,63 @@ class Lora(Adapter):
         """How the update starts; `pissa` takes the principal components of the weights."""
         bias: Literal["none", "all", "lora_only"] = "none"
         """Which biases train too."""
+        lr_ratio: float = pydantic.Field(1.0, gt=0, le=1000)
+        """Learning rate of the second matrix (B) as a multiple of the rest's (LoRA+): 4 to 16, with a lower rate."""
+        quantize: Literal["nf4", "int8"] | None = None
+        """Hold the frozen base in 4 or 8 bits (QLoRA). Needs a CUDA device and the extra `quant`."""
 
-    def attach(self, model: nn.Module, *, head: str) -> nn.Module:
-        from peft import LoraConfig, TaskType, get_peft_model
+        @pydantic.model_validator(mode="after")
+        def _possible(self) -> Lora.Config:
+            if self.quantize and self.init in ("pissa", "olora"):
+                raise ValueError(
+                    f"init: {self.init} rewrites the base's weights, which quantize: {self.quantize} holds"
+                )
+            if self.quantize and self.modules_to_save:
+                raise ValueError("modules_to_save trains copies of modules, which quantize holds in a few bits")
+            return self
+
+    @property
+    def quantize(self) -> str | None:
+        return self.options.quantize
+
+    def refusal(self, recipe: Recipe, *, head: str, config: Any) -> tuple[str, str] | None:
+        if self.quantize is None:
+            return None
+        from importlib.util import find_spec
+
+        import torch
+
+        if not torch.cuda.is_available():
+            return (
+                f"quantize: {self.quantize} computes on a CUDA device, and this machine has none",
+                "drop adapter.quantize (model.dtype=bfloat16 halves the base's memory on a CPU)",
+            )
+        if find_spec("bitsandbytes") is None:
+            return f"quantize: {self.quantize} needs bitsandbytes", "pip install 'attune[quant]'"
+        return None
+
+    def peft_config(self, model: nn.Module, task_type: Any) -> Any:
+        from peft import LoraConfig
 
         options = self.options
-        writer = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM  # type: ignore[union-attr]
-        kinds = {"lm": writer, "sequence": TaskType.SEQ_CLS, "token": TaskType.TOKEN_CLS}
-        try:
-            config = LoraConfig(
-                task_type=kinds[head],
-                r=options.r,
-                lora_alpha=options.alpha if options.alpha is not None else 2 * options.r,
-                lora_dropout=options.dropout,
-                target_modules=options.target_modules,
-                # PEFT trains a new head in full, and may not find an update inside it.
-                exclude_modules=None if head == "lm" else r"(.*\.)?(classifier|score)(\..*)?",
-                modules_to_save=options.modules_to_save or None,
-                use_dora=options.dora,
-                use_rslora=options.rslora,
-                init_lora_weights=True if options.init == "default" else options.init,
-                bias=options.bias,
-            )
-            # Everything is cast together by the caller; PEFT's own cast would leave updates in float32 and pay for it.
-            return get_peft_model(model, config, autocast_adapter_dtype=False)
-        except ValueError as error:
-            raise RecipeError(
-                f"adapter.target_modules {options.target_modules!r} does not fit this base",
-                why=str(error).split("\n")[0][:300],
-                fix="use all-linear, or names from the model's own layers",
-            ) from error
+        return LoraConfig(
+            task_type=task_type,
+            r=options.r,
+            lora_alpha=options.alpha if options.alpha is not None else 2 * options.r,
+            lora_dropout=options.dropout,
+            target_modules=options.target_modules,
+            exclude_modules=self.excluded(task_type),
+            modules_to_save=options.modules_to_save or None,
+            use_dora=options.dora,
+            use_rslora=options.rslora,
+            init_lora_weights=True if options.init == "default" else options.init,
+            bias=options.bias,
+        )
+
+    def rate(self, name: str) -> Rate:
+        is_b = ".lora_B." in name or ".lora_embedding_B." in name
+        return Rate(factor=self.options.lr_ratio) if is_b else Rate()
+
+    def usual_rate(self, n_weights: int) -> float:
+        """Ten times the rate of full fine-tuning, between 2e-4 and 2e-3."""
+        return float(f"{min(2e-3, max(2e-4, 10 * self._full_rate(n_weights))):.1g}")
