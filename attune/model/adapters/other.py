@@ -30,9 +30,11 @@ OWN = {
 """Methods with an adapter of their own here."""
 TASKS = "it needs the number of a task beside every text"
 REFUSED = {
+    "ADAMSS": "it chooses what trains between steps, in callbacks of another trainer",
     "ADAPTION_PROMPT": "it rewrites the attention of Llama-type models in a way that changes with each transformers",
     "CARTRIDGE": "it is made from a long text's own keys and values, not from training examples",
     "CPT": "it scores the tokens of its own prompt, which are no part of an objective here",
+    "LILY": "what it makes of a text depends on the other texts of the batch",
     "MULTITASK_PROMPT_TUNING": TASKS,
     "POLY": TASKS,
     "SHADOW": "it trains a second network beside the model, which no head here reads",
@@ -40,7 +42,7 @@ REFUSED = {
     "XLORA": "it mixes LoRA adapters that exist already",
 }
 """Methods that cannot serve as an adapter here, and why."""
-UNMERGED = ("BEFT", "LILY")
+UNMERGED = ("BEFT",)
 """Methods that PEFT cannot merge into every base."""
 
 
