@@ -44,6 +44,7 @@ objectives = _objectives()
 LIMIT = 1e-9
 STEPS = 4
 
+COMMON = ("lora", "prompt_tuning")
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "lora": [{"r": 2, "lr_ratio": 4.0}],
     "vera": [{"r": 4}],
@@ -75,14 +76,18 @@ MORE: list[dict[str, Any]] = [
 """Options that another code path serves; with the objectives sft and classify."""
 
 PEFT: dict[str, dict[str, Any]] = {
-    "adamss": {}, "beft": {}, "boft": {"boft_block_size": 4}, "c3a": {"block_size": 8}, "deft": {}, "delora": {"r": 2},
+    "beft": {}, "boft": {"boft_block_size": 4}, "c3a": {"block_size": 8}, "deft": {}, "delora": {"r": 2},
     "fourierft": {"n_frequency": 10}, "frod": {}, "glora": {"r": 2}, "gralora": {"r": 4, "gralora_k": 2},
-    "hira": {"r": 2}, "hra": {"r": 2}, "lily": {"r": 2}, "lokr": {"r": 2}, "miss": {"r": 2}, "oft": {"oft_block_size": 4},
-    "osf": {}, "peanut": {"r": 2}, "psoft": {"r": 2}, "pvera": {"r": 2}, "randlora": {"r": 2}, "road": {"group_size": 8},
-    "shira": {"r": 2}, "supertuning": {}, "tinylora": {}, "unilora": {}, "vblora": {"vector_length": 8, "num_vectors": 4},
-    "waveft": {"n_frequency": 10},
+    "hira": {"r": 2}, "hra": {"r": 2}, "lokr": {"r": 2}, "miss": {"r": 2}, "oft": {"oft_block_size": 4}, "osf": {},
+    "peanut": {"r": 2}, "psoft": {"r": 2}, "pvera": {"r": 2}, "randlora": {"r": 2}, "road": {"group_size": 8},
+    "shira": {"r": 2}, "supertuning": {}, "tinylora": {}, "unilora": {}, "waveft": {"n_frequency": 10},
+    "vblora": {"vector_length": 8, "num_vectors": 4},
 }  # fmt: skip
 """The methods that go through adapter `peft`, with options that fit the tiny models."""
+SINGLE = ("c3a", "deft", "fourierft")
+"""Methods that compute in float32 whatever the model's format, so that rounding is all that can be asked."""
+NOISY = ("pvera",)
+"""Methods that draw noise in training, as dropout does."""
 
 
 def label(adapter: dict[str, Any]) -> str:
@@ -97,13 +102,10 @@ def cases() -> list[Any]:
             for objective, task in objectives.CASES:
                 lm = plugins.get("objective", objective).head == "lm"  # type: ignore[attr-defined]
                 for family in ["llama"] if lm else ["llama", "bert"]:
-                    # further tasks of one objective share its head: the first stands for them in the fast tests
-                    first = task == next(other for known, other in objectives.CASES if known == objective)
-                    marks = (
-                        []
-                        if first and (objective in ("sft", "classify", "tag") or name == "lora")
-                        else [pytest.mark.slow]
-                    )
+                    # one of each head is fast; what shares a head and a base differs little
+                    fast = objective == "sft" or (task == "classification" and (family == "bert" or name in COMMON))
+                    fast = fast or (name in COMMON and task == "tagging" and family == "bert")
+                    marks = [] if fast else [pytest.mark.slow]
                     found.append(
                         pytest.param(
                             {"type": name, **options}, objective, task, family, marks=marks,
@@ -159,12 +161,14 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def recipe_of(base: Path, adapter: dict[str, Any], objective: str, **train: Any) -> Recipe:
+def recipe_of(
+    base: Path, adapter: dict[str, Any], objective: str, options: dict[str, Any] | None = None, **train: Any
+) -> Recipe:
     return Recipe.load(
         {
             "model": {"base": str(base), "dtype": "float32"},
             "data": {"path": "none.csv"},
-            "objective": {"name": objective},
+            "objective": {"name": objective, **(options or {})},
             "adapter": adapter,
             "train": {
                 "learning_rate": 5e-3,
@@ -213,7 +217,7 @@ def test_adapter_and_objective(
     from attune.model.load import load_tokenizer
 
     objective = objectives.objective_of(name, task)
-    recipe = recipe_of(bases[family], adapter, name)
+    recipe = recipe_of(bases[family], adapter, name, objective.options.model_dump(mode="json"))
     tokenizer = load_tokenizer(recipe.model)
     rows = objectives.examples_of(objective)
     policy = build(recipe, objective, tokenizer)
@@ -224,9 +228,10 @@ def test_adapter_and_objective(
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     whole = gradients(policy, objective, [rows])
-    if not objective.coupled:
+    method = adapter.get("method")
+    if not objective.coupled and method not in NOISY:
         cut = gradients(policy, objective, [[row] for row in rows[::-1]])
-        assert objectives.deviation(whole, cut) <= LIMIT
+        assert objectives.deviation(whole, cut) <= (1e-6 if method in SINGLE else LIMIT)
 
     # resuming from any step gives the same weights
     policy, masters = trained(recipe, objective, tokenizer, rows, tmp_path / "whole")

@@ -86,8 +86,8 @@ def test_every_plugin_can_be_chosen(kind):
         ({"adapter": "lore"}, "unknown adapter 'lore'; did you mean 'lora'?"),
         ({"objective": {"name": "clasify"}}, "unknown objective 'clasify'; did you mean 'classify'?"),
         ({"objective": {"label_smoothing": 0.1}}, "objective has options, so it needs a name too"),
-        ({"adapter": ["lora"]}, "adapter must be a name (freeze, full, lora), or a name and options"),
-        ({"adapter": {"type": "freeze", "r": 4}}, "'r' is an option of adapter lora, not of freeze"),
+        ({"adapter": ["lora"]}, "adapter must be a name (adalora, freeze, full, "),
+        ({"adapter": {"type": "freeze", "r": 4}}, "'r' is an option of adapter adalora, lora or vera, not of freeze"),
         ({"adapter": {"type": "lora", "r": 0}}, "adapter.r must be at least 1, not 0"),
         ({"model": {"trust_remote_code": True}}, "needs revision"),
         ({"model": {"trust_remote_code": True, "revision": "main"}}, "needs revision"),
@@ -154,7 +154,7 @@ def test_replace_checks_and_keeps_the_rest():
     assert (after.train.epochs, after.adapter.options.r) == (1, 4)
     assert before.train.learning_rate is None
     assert before.replace({"train.batch_tokens": 4096}).train.batch_size is None
-    assert before.replace({"adapter": "full"}).adapter.options.model_dump() == {}
+    assert before.replace({"adapter": "full"}).adapter.options.model_dump() == {"layer_decay": 1.0}
     with pytest.raises(RecipeError, match="train.epochs must be greater than 0"):
         before.replace({"train.epochs": 0})
 

@@ -346,9 +346,9 @@ def test_explain():
     assert "train: How long" in explain()
     assert "> 0, <= 10" in explain("train.learning_rate") and "default null" in explain("train.learning_rate")
     assert "cosine, linear, constant or wsd, default cosine" in explain("train.schedule")
-    assert explain("adapter.lora.r") == explain("adapter.r") and "default 16" in explain("adapter.r")
+    assert explain("adapter.lora.dora") == explain("adapter.dora") and "default 16" in explain("adapter.lora.r")
     assert "lora (default):" in explain("adapter") and "alpha (default null)" in explain("adapter.lora")
-    assert "no options" in explain("adapter.full")
+    assert "no options" in explain("adapter.layernorm")
     assert "patience (default 3)" in explain("train.early_stopping")
     assert "None" not in explain("data") + explain("adapter.lora") + explain("train")
 

@@ -82,6 +82,11 @@ class Adapter(ABC):
                 f"virtual tokens stand before every row, so train.layout={layout} has no place for them",
                 "train.layout=padded, or leave it at auto",
             )
+        elif recipe.model.layers is not None and not self.merges:
+            refusal = (
+                "it is saved alone, to be opened on top of its base, and a base of chosen layers is nobody else's",
+                "drop model.layers, or adapter.type=lora",
+            )
         refusal = refusal or self.refusal(recipe, head=head, config=config)
         if refusal is not None:
             why, fix = refusal
