@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attune import plugins
 from attune.data import desk
 from attune.data.examples import Example, ExampleStore
 from attune.data.mix import Mix
