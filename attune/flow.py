@@ -299,8 +299,9 @@ def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str
     facts = trained.facts
     licences = sorted({str(source.get("licence")) for source in prepared.manifest["sources"] if source.get("licence")})
     adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
-    head: str = plugins.get("objective", recipe.objective.name).head  # type: ignore[attr-defined]
-    alone = saved_alone(adapter, head)
+    plugin: Any = plugins.get("objective", recipe.objective.name)
+    head: str = plugin(recipe.objective.options, task=prepared.task).head  # may depend on the task
+    alone = saved_alone(adapter, head) and recipe.model.layers is None
     front = [
         "---",
         f"base_model: {recipe.model.base}",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from attune.data import desk
     from attune.data.prepare import Prepared, Read
-    from attune.model.adapters.base import Adapter
     from attune.objectives.base import Objective
 
 __all__ = ["SUPPRESSION", "prepare", "audit", "prepare_run", "rehearse"]
@@ -145,8 +144,6 @@ def prepare_run(
     check_recipe(recipe, config)
     load_suites(recipe.evaluate.suites)  # a file that cannot be read is told before training, not after
     check_teacher(recipe, tokenizer)
-    if recipe.objective.name != "auto":
-        _check_adapter(recipe)
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
         recipe = recipe.replace({"objective": {"name": "pretrain"}, "data.task": "text"})
         objective = _objective(recipe, [], "text")
@@ -173,7 +170,6 @@ def prepare_run(
             show.say(line)
         if recipe.objective.name == "auto":
             recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
-            _check_adapter(recipe)
         recipe = recipe.replace({"data.task": found.task})
         found = answered(recipe, found, run, say=show.say)
         check_recipe(recipe, config)
@@ -281,18 +277,6 @@ def _data_key(recipe: Recipe) -> str:
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     return f"{Path(data.paths[0]).name.split('.')[0]}-{digest}"
-
-
-def _adapter(recipe: Recipe) -> Adapter:
-    return plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
-
-
-def _check_adapter(recipe: Recipe) -> None:
-    """Refuse an adapter that this objective or base cannot have, before data is read or weights are loaded."""
-    from attune.model.load import load_config
-
-    head: str = plugins.get("objective", recipe.objective.name).head  # type: ignore[attr-defined]
-    _adapter(recipe).check(recipe, head=head, config=load_config(recipe.model))
 
 
 def _objective(recipe: Recipe, labels: list[str], task: str) -> Objective:

@@ -8,6 +8,7 @@ from attune import plugins
 from attune.errors import RecipeError
 
 if TYPE_CHECKING:
+    from attune.model.adapters.base import Adapter
     from attune.recipe import Recipe
 
 __all__ = ["auto_class", "check_head", "check_recipe", "is_causal", "writes"]
@@ -70,6 +71,9 @@ def check_recipe(recipe: Recipe, config: Any) -> None:
     head = None if task == "auto" else plugin(recipe.objective.options, task=task).head  # may depend on the task
     if not (config.is_encoder_decoder and objective == "pretrain") and head is not None:
         check_head(base, config, head)
+    if head is not None:
+        adapter: Adapter = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
+        adapter.check(recipe, head=head, config=config)
     if not config.is_encoder_decoder:
         return
     if objective == "pretrain":

@@ -299,15 +299,16 @@ def test_impossible_pairs_are_refused_before_weights_are_loaded(
     adapter: dict[str, Any], objective: str, train: dict[str, Any], said: str, bases: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from attune import flow_data
     from attune.model import load
+    from attune.model.heads import check_recipe
 
     if "quantize" in adapter and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     monkeypatch.setattr(load, "load_model", lambda *args, **kwargs: pytest.fail("weights were loaded"))
+    task = "generation" if objective == "sft" else "classification"
     recipe = recipe_of(bases["llama"], adapter, objective, **train)
     with pytest.raises(RecipeError, match="does not go with this recipe") as caught:
-        flow_data._check_adapter(recipe)
+        check_recipe(recipe.replace({"data.task": task}), load.load_config(recipe.model))
     assert said in str(caught.value.why) and caught.value.fix
 
 

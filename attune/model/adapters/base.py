@@ -160,6 +160,6 @@ class Adapter(ABC):
 
 
 def _is_decoder(config: Any) -> bool:
-    from attune.model.load import is_causal
+    from attune.model.heads import is_causal
 
     return is_causal(config)
