@@ -36,6 +36,7 @@ ROOMS = {
     "metric": ("attune.evaluate.metrics",),
     "baseline": ("attune.evaluate.baselines",),
     "suite": ("attune.evaluate.suites",),
+    "importer": ("attune.interop",),
 }
 """Kind of plugin -> the folders that are scanned for it. Outside packages use the entry point group `attune.<kind>`."""
 

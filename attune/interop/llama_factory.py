@@ -1,0 +1,227 @@
+"""LLaMA-Factory: YAML or JSON, with data sets named in its `dataset_info.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attune.errors import RecipeError
+from attune.interop import values
+from attune.interop.base import Draft, Importer, Rule, dropped, same
+from attune.interop.common import LORA, SPEED, TRAINER, adapter_defaults, trainer_defaults
+from attune.interop.datasets import Sets, located
+from attune.interop.document import Document, Given, Source
+from attune.interop.values import flag, whole
+
+__all__ = ["LlamaFactory"]
+
+STAGES = {"sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto", "rm": "reward", "ppo": "ppo", "orpo": "orpo"}
+LOSSES = {"orpo": "orpo", "simpo": "simpo", "ipo": "ipo", "kto_pair": "kto"}
+MAX_INFO_BYTES = 4 << 20
+
+
+def _on_prompt(draft: Draft, given: Given) -> None:
+    if flag(given):
+        draft.drop(given, "attune scores answers only; prompts are not learned")
+    else:
+        draft.map(given, None, None, "answers alone are scored, as here")
+
+
+def _history(draft: Draft, given: Given) -> None:
+    if flag(given):
+        draft.drop(given, "earlier answers keep their own weight here; give them weight 0 in the rows")
+    else:
+        draft.map(given, None, None, "earlier answers are trained on too, as here")
+
+
+def _pissa(draft: Draft, given: Given) -> None:
+    if flag(given):
+        draft.map(given, "adapter.init", "pissa")
+    else:
+        draft.map(given, None, None, "off, as here")
+
+
+class LlamaFactory(Importer):
+    """LLaMA-Factory's YAML and JSON: full, freeze, LoRA and QLoRA, stages pt and sft."""
+
+    name = "llama_factory"
+    title = "LLaMA-Factory"
+    table = {
+        **TRAINER,
+        **LORA,
+        "model_name_or_path": same("model.base", lambda given: str(given.value)),
+        "stage": Rule("objective.name", "sft: sft, pt: pretrain; preference stages as far as attune has them"),
+        "finetuning_type": Rule("adapter.type", "full, lora, freeze"),
+        "lora_target": Rule("adapter.target_modules", "all: all-linear", values.modules),
+        "additional_target": LORA["modules_to_save"],
+        "pissa_init": Rule("adapter.init", "", _pissa),
+        "pissa_*": dropped("PiSSA's exact decomposition is used, and the adapter is saved as it is"),
+        "dataset": Rule("data.path", "looked up in dataset_info.json where it lies beside the file"),
+        "dataset_dir": Rule("", "where dataset_info.json is looked for"),
+        "eval_dataset": Rule("data.validation", "the first one"),
+        "template": Rule("", "the tokenizer's own chat template", lambda draft, given: draft.near(
+            given, None, None, "the tokenizer's own is used; model.chat_template: FILE.jinja for another")),
+        "cutoff_len": Rule("data.max_length", "longer examples are cut on the right"),
+        "val_size": Rule("data.split.validation", "a number of rows becomes 0.1", values.validation),
+        "max_samples": dropped("all rows are used; cut the file if fewer are wanted"),
+        "train_on_prompt": Rule("", "off, as here; on is lost", _on_prompt),
+        "mask_history": Rule("", "off, as here; on is lost", _history),
+        "pref_loss": Rule("objective.name", "with stage"),
+        "pref_beta": Rule("objective.beta", "where attune has the objective"),
+        "freeze_trainable_layers": dropped("attune counts frozen layers from below: set adapter.layers to the rest"),
+        "freeze_trainable_modules": dropped("name what stays frozen in adapter.patterns"),
+        "adapter_name_or_path": dropped("a new adapter is trained; merge the old one, and name that in model.base"),
+        "create_new_adapter": dropped("a new adapter is trained"),
+        "loraplus*": dropped("one learning rate for both halves of an update"),
+        "quantization_*": dropped("how a quantised base is held; the base is not quantised here"),
+        "neat_packing": Rule("train.layout", "packed rows never see each other here"),
+        "flash_attn": Rule("model.attention", "auto, but for eager", values.attention),
+        "use_unsloth*": dropped(SPEED),
+        "enable_liger_kernel": dropped(SPEED),
+        "upcast_*": dropped(SPEED),
+        "enable_thinking": dropped("the tokenizer's own chat template decides"),
+        "default_system": dropped("the template's own; put a system turn into the rows"),
+        "add_tokens": dropped("no tokens are added: what they spell is read in pieces"),
+        "add_special_tokens": dropped("no tokens are added: what they spell is read in pieces"),
+        "resize_vocab": dropped("no tokens are added"),
+        "mix_strategy": dropped("data sets are put one after the other and shuffled"),
+        "interleave_probs": dropped("data sets are put one after the other and shuffled"),
+        "streaming": dropped("data is read from disk as it is needed"),
+        "preprocessing_*": dropped(SPEED),
+        "tokenized_path": dropped("prepared data is cached by its content"),
+        "predict_with_generate": dropped("answers are written and measured in every evaluation"),
+        "ref_model*": dropped("only preference objectives have a reference model"),
+        "ray_*": dropped(SPEED),
+        "use_dft_loss": dropped("attune has no such loss"),
+    }  # fmt: skip
+
+    def sources(self, document: Document) -> list[Source]:
+        names = document.names
+        marks = {
+            "finetuning_type": 3, "stage": 2, "template": 1, "cutoff_len": 2, "lora_target": 2, "dataset": 1,
+            "model_name_or_path": 0.5, "preprocessing_num_workers": 1, "overwrite_cache": 1,
+        }  # fmt: skip
+        score = sum(points for name, points in marks.items() if name in names)
+        return [Source(document.settings, str(document.path), score)] if score else []
+
+    def convert(self, draft: Draft, source: Source) -> None:
+        stage = draft.one("stage")
+        name = STAGES.get(str(stage.value) if stage is not None else "sft", str(stage.value) if stage else "sft")
+        _adapter(draft)
+        _datasets(draft, Path(source.where).parent)
+        packing = ("packing", "neat_packing")
+        length = draft.one("cutoff_len")
+        values.batch(
+            draft, ("per_device_train_batch_size",), "gradient_accumulation_steps", packing, ("cutoff_len",),
+            usual=(8, 1, 2048),
+        )  # fmt: skip
+        if length is not None:
+            draft.map(length, "data.max_length", whole(length))
+        else:
+            draft.default("data.max_length", 2048)
+        draft.default("data.truncate", "right", "LLaMA-Factory cuts longer examples")
+        values.dtype(draft)
+        loss = draft.one("pref_loss")
+        if name == "dpo" and loss is not None and str(loss.value) in LOSSES:
+            name = LOSSES[str(loss.value)]
+        if name in ("sft", "pretrain"):
+            draft.values["objective.name"] = name
+            if stage is not None:
+                draft.map(stage, "objective.name", name)
+        else:
+            values.objective(draft, name, stage, {"beta": ("pref_beta",), "gamma": ("simpo_gamma",)})
+        for given in draft.all("pref_loss", "pref_beta", "pref_ftx"):
+            draft.drop(given, "an option of preference training")
+        draft.finish(self.table)
+        adapter_defaults(draft, "lora", r=8, alpha=None, dropout=0.0, targets="all-linear")
+        trainer_defaults(draft, rate=5e-5)
+
+
+def _adapter(draft: Draft) -> None:
+    given = draft.one("finetuning_type")
+    kind = str(given.value).lower() if given is not None else "lora"
+    if kind in ("full", "lora", "freeze"):
+        draft.values["adapter.type"] = kind
+        if given is not None:
+            draft.map(given, "adapter.type", kind)
+    elif given is not None:
+        draft.near(given, "adapter.type", "lora", f"attune has no adapter {kind} by that name; lora stands in")
+    if kind != "lora":
+        for leftover in [item for item in draft.open if item.name.startswith(("lora", "pissa", "use_dora", "use_rs"))]:
+            if leftover.said:
+                draft.drop(leftover, f"finetuning_type is {kind}, so that it did nothing")
+    if kind == "freeze":
+        last = draft.one("freeze_trainable_layers")
+        number_of = whole(last) if last is not None else 2
+        draft.need("adapter.layers", f"the number of blocks of the base less {number_of}: those stay frozen")
+
+
+def _datasets(draft: Draft, folder: Path) -> None:
+    """`dataset: a,b`, each looked up in dataset_info.json; the directory may stand beside the file or the command."""
+    told = draft.one("dataset_dir")
+    directory = Path(str(told.value)) if told is not None else Path("data")
+    info, found = _info([directory, folder / directory, *(above / directory for above in folder.parents)])
+    if told is not None:
+        draft.map(told, None, None, "dataset_info.json was read" if info else "no dataset_info.json is there to read")
+    sets = Sets(draft)
+    columns: dict[str, str] = {}
+    for given in draft.all("dataset"):
+        for name in values.strings(given):
+            entry: Any = info.get(name)
+            if not isinstance(entry, dict):
+                how = "named in a dataset_info.json that is not beside this file"
+                sets.add(given, name if "." in name.split("/")[-1] else f"./data/{name}.json", how=how)
+                draft.need("data.path", f"what {name} names in LLaMA-Factory's dataset_info.json")
+                continue
+            _entry(draft, given, sets, entry, found, columns)
+    sets.finish()
+    if columns:
+        draft.values["data.columns"] = columns
+    for given in draft.all("eval_dataset"):
+        first = values.strings(given)[0]
+        entry = info.get(first)
+        name = str(entry.get("file_name", first)) if isinstance(entry, dict) else first
+        draft.near(given, "data.validation", located(draft, str(found / name) if isinstance(entry, dict) else name),
+                   "these rows choose the checkpoint")  # fmt: skip
+
+
+def _entry(
+    draft: Draft, given: Given, sets: Sets, entry: dict[str, Any], folder: Path, columns: dict[str, str]
+) -> None:
+    """One entry of dataset_info.json: where the rows are, their format, and the names of their columns."""
+    file = entry.get("file_name")
+    if isinstance(file, str):
+        sets.add(given, str(folder / file), how="by dataset_info.json")
+    else:
+        hub = entry.get("hf_hub_url") or entry.get("ms_hub_url") or entry.get("script_url")
+        sets.add(given, str(hub or "unnamed"), how="by dataset_info.json")
+    share = entry.get("formatting", "alpaca") == "sharegpt"
+    ranking = bool(entry.get("ranking"))
+    ours = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
+    if share:
+        ours = {"messages": "conversations", "system": "system", "tools": "tools"}
+    if ranking:
+        ours = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    named = entry.get("columns") if isinstance(entry.get("columns"), dict) else {}
+    for theirs, ours_name in ours.items():
+        column = named.get(theirs) if isinstance(named, dict) else None
+        if isinstance(column, str) and column != ours_name and ours_name not in columns:
+            columns[ours_name] = column
+    draft.values.setdefault("data.format", "preference" if ranking else "sharegpt" if share else "alpaca")
+    if draft.values["data.format"] != ("preference" if ranking else "sharegpt" if share else "alpaca"):
+        draft.values["data.format"] = "auto"
+
+
+def _info(folders: list[Path]) -> tuple[dict[str, Any], Path]:
+    for folder in folders:
+        path = folder / "dataset_info.json"
+        try:
+            if not path.is_file() or path.stat().st_size > MAX_INFO_BYTES:
+                continue
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise RecipeError(f"{path} cannot be read", why=str(error)[:200]) from error
+        if isinstance(content, dict):
+            return content, folder
+    return {}, folders[0]
