@@ -170,7 +170,6 @@ class Axolotl(Importer):
         length = draft.one("sequence_len")
         if length is not None:
             draft.map(length, "data.max_length", whole(length))
-            draft.default("data.truncate", "drop", "Axolotl leaves longer examples out")
         values.dtype(draft)
         if (rl := draft.one("rl")) is not None:
             _preference(draft, rl)
@@ -179,6 +178,7 @@ class Axolotl(Importer):
         draft.finish(self.table)
         if kind == "lora":
             adapter_defaults(draft, "lora", r=8, alpha=16.0, dropout=0.0, targets="all-linear")
+        draft.default("data.truncate", "drop", "Axolotl leaves longer examples out")
         draft.default("train.epochs", 1.0)
         draft.default("train.schedule", "cosine")
         draft.default("train.weight_decay", 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,6 +13,8 @@ from attune.plugins import nearest
 from attune.recipe.yaml import shown
 
 __all__ = ["Draft", "Entry", "Importer", "Rule", "dropped", "same"]
+
+SECRET = re.compile(r"(hf_|hub_)?token|\w*(api_?key|password|secret)", re.I)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Draft:
     def _place(self, given: Given, to: str | None, value: Any) -> bool:
         if isinstance(given.value, Unread):
             self.drop(given, f"its value is known only when the file runs: {given.value.text}")
-            if to:
+            if to and to != "name":
                 self.need(to, f"{given.key} is decided when the file runs ({given.value.text})")
             return False
         if to is None:
@@ -121,6 +124,8 @@ class Draft:
     def _done(self, given: Given, where: list[Entry], to: str | None, value: Any, why: str) -> None:
         self.open = [other for other in self.open if other is not given]
         value_given = given.value.text if isinstance(given.value, Unread) else given.value
+        if SECRET.fullmatch(given.name.split(".")[-1]) and value_given:
+            value_given = "(not shown)"
         where.append(Entry(given.key, value_given, to, value, why, given.where))
 
     def finish(self, table: dict[str, Rule]) -> None:

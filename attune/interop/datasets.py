@@ -36,11 +36,14 @@ class Sets:
     paths: list[str] = field(default_factory=list)
     givens: list[Given] = field(default_factory=list)
     hows: list[str] = field(default_factory=list)
+    inexact: list[Given] = field(default_factory=list)
     formats: list[tuple[Given, str, str]] = field(default_factory=list)
     """The key that said it, our format, and how exact that is (empty where it is the same thing)."""
 
-    def add(self, given: Given, name: str | None = None, *, hub: str = "huggingface", how: str = "") -> None:
-        """One data set, named by a key."""
+    def add(
+        self, given: Given, name: str | None = None, *, hub: str = "huggingface", how: str = "", near: bool = False
+    ) -> None:
+        """One data set, named by a key. `near`: it is not quite the same rows, as `how` says."""
         if isinstance(given.value, Unread):
             if "data.path" not in self.draft.fill_in:
                 self.draft.need("data.path", "your training data")
@@ -50,6 +53,9 @@ class Sets:
         if not any(given is other for other in self.givens):
             self.givens.append(given)
             self.hows.append(how)
+        if near:
+            self.inexact.append(given)
+            self.hows[next(n for n, one in enumerate(self.givens) if one is given)] = how
 
     def finish(self) -> None:
         """Write `data.path` and `data.format`."""
@@ -57,10 +63,9 @@ class Sets:
         paths = list(dict.fromkeys(self.paths))
         value: str | list[str] = paths[0] if len(paths) == 1 else paths
         for given, how in zip(self.givens, self.hows):
-            if "data.path" in draft.fill_in:
-                draft.near(
-                    given, "data.path", value, how or "a data set of the hub becomes a folder you download it to"
-                )
+            if "data.path" in draft.fill_in or any(given is other for other in self.inexact):
+                how = how or "a data set of the hub becomes a folder you download it to"
+                draft.near(given, "data.path", value, how)
             else:
                 draft.map(given, "data.path", value, how)
         if not paths:

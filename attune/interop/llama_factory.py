@@ -120,7 +120,6 @@ class LlamaFactory(Importer):
             draft.map(length, "data.max_length", whole(length))
         else:
             draft.default("data.max_length", 2048)
-        draft.default("data.truncate", "right", "LLaMA-Factory cuts longer examples")
         values.dtype(draft)
         loss = draft.one("pref_loss")
         if name == "dpo" and loss is not None and str(loss.value) in LOSSES:
@@ -134,6 +133,7 @@ class LlamaFactory(Importer):
         for given in draft.all("pref_loss", "pref_beta", "pref_ftx"):
             draft.drop(given, "an option of preference training")
         draft.finish(self.table)
+        draft.default("data.truncate", "right", "LLaMA-Factory cuts longer examples")
         adapter_defaults(draft, "lora", r=8, alpha=None, dropout=0.0, targets="all-linear")
         trainer_defaults(draft, rate=5e-5)
 

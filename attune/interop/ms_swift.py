@@ -198,12 +198,11 @@ def _datasets(draft: Draft) -> None:
                 sets.add(given, name)
                 continue
             if found["rows"]:
-                cut.append(f"{found['rows']} of {found['name'].split('/')[-1]}")
+                cut.append(f"{found['rows']} rows of {found['name'].split('/')[-1]}")
             prefix = name.split("::")[0].lower() if "::" in name else ""
-            sets.add(given, found["name"], hub={"hf": "huggingface", "ms": "modelscope"}.get(prefix, hub))
-        if cut:
-            sets.hows[-1] = f"whole data sets, where swift took {', '.join(cut)} rows: cut the files if that matters"
-            draft.fill_in.setdefault("data.path", "the data itself")
+            how = f"whole data sets, where swift took {', '.join(cut)}: cut the files if that matters" if cut else ""
+            source = {"hf": "huggingface", "ms": "modelscope"}.get(prefix, hub)
+            sets.add(given, found["name"], hub=source, how=how, near=bool(cut))
     sets.finish()
     for given in draft.all("val_dataset"):
         names = given.value if isinstance(given.value, list) else [given.value]

@@ -16,6 +16,7 @@ __all__ = ["Command", "Word", "commands", "options"]
 MAX_WORD = 1 << 16
 MAX_WORDS = 50_000
 ENDS = "\n;&|()"
+REDIRECTION = re.compile(r"\d*(<<-?|&>>?|>>?&?|<&?)[ \t]*")
 NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -67,7 +68,12 @@ class _Reading:
         words: list[Word] = []
         while self.at < len(self.text):
             character = self.text[self.at]
-            if character in ENDS:
+            if found := REDIRECTION.match(self.text, self.at):
+                self._step(len(found[0]))
+                target = self._word()
+                if found[1].startswith("<<"):
+                    self._skip_document(target.text)
+            elif character in ENDS:
                 self._step()
                 if words:
                     yield from self._command(words)
@@ -79,11 +85,6 @@ class _Reading:
             elif character == "#":
                 while self.at < len(self.text) and self.text[self.at] != "\n":
                     self._step()
-            elif found := re.compile(r"\d*(<<-?|&?>>?|>&|<)\s*").match(self.text, self.at):
-                self._step(len(found[0]))
-                target = self._word()
-                if found[1].startswith("<<"):
-                    self._skip_document(target.text)
             else:
                 words.append(self._word())
                 self.n_words += 1
@@ -159,11 +160,9 @@ class _Reading:
         """`$name`, `${name}`, `${name:-else}`, `$((sum))`, `$(expr a / b)`; other commands stay as they are written."""
         text, start = self.text, self.at
         if text.startswith("$((", start):
-            end = text.find("))", start)
-            if end < 0:
-                raise RecipeError("$(( that is never closed", where=self.where)
-            self._step(end + 2 - start)
-            return self._sum(text[start + 3 : end], text[start : end + 2])
+            end = self._close(start)
+            self._step(end - start)
+            return self._sum(text[start + 3 : end - 2], text[start:end])
         if text.startswith("$(", start) or text[start] == "`":
             end = self._close(start)
             self._step(end - start)

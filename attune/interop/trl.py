@@ -134,10 +134,10 @@ class Trl(Importer):
             usual=(8, 1, 1024), processes=source.facts.get("processes"),
         )  # fmt: skip
         length(draft, lengths, 1024)
-        draft.default("data.truncate", "right", f"{draft.tool} cuts longer examples")
         values.dtype(draft)
         preference(draft, stage, source)
         draft.finish(self.table)
+        draft.default("data.truncate", "right", f"{draft.tool} cuts longer examples")
         if lora:
             pair = ["q_proj", "v_proj"]  # PEFT's own for Llama, Mistral, Qwen
             if source.facts.get("peft_config"):

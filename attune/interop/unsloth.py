@@ -61,7 +61,6 @@ class Unsloth(Importer):
             usual=(4, 2, 2048),
         )  # fmt: skip
         trl.length(draft, lengths, 2048)
-        draft.default("data.truncate", "right", "Unsloth cuts longer examples")
         values.dtype(draft)
         stage = source.facts["stage"]
         if stage == "sft":
@@ -71,6 +70,7 @@ class Unsloth(Importer):
         else:
             trl.preference(draft, stage, source)
         draft.finish(self.table)
+        draft.default("data.truncate", "right", "Unsloth cuts longer examples")
         if lora:
             adapter_defaults(draft, "lora", r=16, alpha=16.0, dropout=0.0, targets=SEVEN)
         trainer_defaults(draft, rate=5e-5, train__weight_decay=0.01, seed=3407)

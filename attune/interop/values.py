@@ -199,7 +199,7 @@ def dtype(draft: Draft, *, bf16: str = "bf16", fp16: str = "fp16") -> None:
         elif second is not None and not isinstance(second.value, Unread) and flag(second):
             draft.map(first, None, None, "fp16 decides")
         else:
-            draft.near(first, "model.dtype", "auto", auto)
+            draft.map(first, "model.dtype", "float32", "neither bf16 nor fp16")
     if second is not None:
         if isinstance(second.value, Unread) or second.value == "auto" or flag(second):
             draft.near(_known(draft, second), "model.dtype", draft.values.get("model.dtype", "auto"),
