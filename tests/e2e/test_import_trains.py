@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         writer = csv.writer(kept)
         writer.writerow(["text", "label"])
-        writer.writerows([row["text"], row["claim_type"]] for row in list(csv.DictReader(claims))[:120])
+        writer.writerows([row["note"], row["claim_type"]] for row in list(csv.DictReader(claims))[:120])
     for path in FIXTURES.iterdir():
         shutil.copy(path, folder / path.name)
     return folder
