@@ -1,4 +1,4 @@
-"""Writes the generated pages, docs/recipe.md and docs/reference.md, from the recipe's and the plugins' docstrings.
+"""Writes the generated pages from the recipe's and the plugins' docstrings, and from the importers' tables of keys.
 
     python docs/make.py            # or `make docs`
 
@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from attune import plugins
 from attune.recipe import Recipe
@@ -106,8 +107,35 @@ def reference_page() -> str:
     return "\n".join(parts)
 
 
+def import_page() -> str:
+    """Every key of another tool's recipe that `attune import` knows, and what becomes of it."""
+    parts = ["# Keys of other tools\n", "Made by `make docs` from the importers' tables; do not edit.\n"]
+    parts.append("What `attune import` makes of each key: [import.md](import.md). `*` stands for any ending.\n")
+    for plugin in plugins.find("importer").values():
+        importer: Any = plugin
+        parts.append(f"## {importer.title}\n\n{inspect.cleandoc(importer.__doc__)}\n")
+        read = {key: rule for key, rule in importer.table.items() if not rule.drops and key}
+        rows = [f"| `{key}` | {_code(rule.to)} | {rule.how} |" for key, rule in sorted(read.items())]
+        parts.append("\n".join(["| key | ours | how |", "|---|---|---|", *rows]) + "\n")
+        reasons: dict[str, list[str]] = {}
+        for key, rule in sorted(importer.table.items()):
+            if rule.drops and key:
+                reasons.setdefault(rule.how, []).append(f"`{key}`")
+        parts.append("Dropped, each with its reason:\n")
+        parts.append("\n".join(f"- {', '.join(keys)}: {why}" for why, keys in reasons.items()) + "\n")
+    return "\n".join(parts)
+
+
+def _code(keys: str) -> str:
+    return ", ".join(f"`{key}`" for key in keys.split(", ") if key)
+
+
 def pages() -> dict[Path, str]:
-    return {HERE / "recipe.md": recipe_page(), HERE / "reference.md": reference_page()}
+    return {
+        HERE / "recipe.md": recipe_page(),
+        HERE / "reference.md": reference_page(),
+        HERE / "import_keys.md": import_page(),
+    }
 
 
 if __name__ == "__main__":
