@@ -16,7 +16,7 @@ from attune.interop.common import (
     held_out,
     remote_code,
 )
-from attune.interop.datasets import Sets
+from attune.interop.datasets import Part, Sets, located
 from attune.interop.document import Document, Given, Source
 from attune.interop.values import flag, number, whole
 
@@ -210,9 +210,7 @@ def _adapter(draft: Draft) -> str:
     if name == "lora":
         draft.map(given, "adapter.type", "lora")
     elif name == "qlora":
-        draft.near(
-            given, "adapter.type", "lora", "LoRA beside a base in model.dtype: more memory than 4 bits, no worse"
-        )
+        draft.map(given, "adapter.type", "lora", "load_in_4bit says how the base is held")
     else:
         draft.near(given, "adapter.type", "lora", f"attune has no adapter {name} by that name; lora stands in")
     return "lora"
@@ -226,34 +224,30 @@ def _datasets(draft: Draft) -> bool:
         found = re.match(r"(datasets|pretraining_dataset|test_datasets)(\[\d+\])?\.?(.*)", given.key)
         if found:
             groups.setdefault(f"{found[1]}{found[2] or ''}", {})[found[3]] = given
-    columns: dict[str, tuple[str, Given]] = {}
     for label, group in groups.items():
         if label.startswith("test_datasets"):
             _held(draft, group)
             continue
         path = group.get("path") or group.get("")
+        parts: list[Part] = []
         if path is not None and path.said and isinstance(path.value, str):
             files = group.get("data_files")
             local = str(path.value) in ("json", "csv", "parquet", "text") and files is not None and files.said
             if local and files is not None:
                 names = files.value if isinstance(files.value, list) else [files.value]
-                for name in names:
-                    sets.add(files, str(name))
+                parts = [part for name in names if (part := sets.add(files, str(name)))]
                 draft.drop(path, "the kind of file is recognised from its content")
             else:
-                sets.add(path)
+                parts = [part for part in (sets.add(path),) if part]
         if label.startswith("pretraining"):
             raw.append(True)
             if (field := group.get("text_column")) is not None and field.said:
-                columns["text"] = (str(field.value), field)
+                draft.map(field, None, None, f"columns: {{text: {field.value}}}")
+                for part in parts:
+                    part.columns["text"] = str(field.value)
             continue
-        raw.append(_kind(draft, group, sets, columns))
+        raw.append(_kind(draft, group, sets, parts))
     sets.finish()
-    if columns:
-        draft.values["data.columns"] = {ours: theirs for ours, (theirs, _) in columns.items()}
-        for ours, (theirs, given) in columns.items():
-            if any(given is other for other in draft.open):
-                draft.map(given, None, None, f"data.columns: {{{ours}: {theirs}}}")
     for given in list(draft.open):
         if given.name.startswith(("datasets", "pretraining_dataset", "test_datasets")) and given.said:
             draft.drop(given, _why(given.name.split(".", 1)[-1]))
@@ -283,14 +277,12 @@ def _why(name: str) -> str:
 
 
 def _held(draft: Draft, group: dict[str, Given]) -> None:
-    from attune.interop.datasets import located
-
     path = group.get("path")
     if path is not None and path.said and "data.validation" not in draft.values:
         draft.near(path, "data.validation", located(draft, str(path.value)), "these rows choose the checkpoint")
 
 
-def _kind(draft: Draft, group: dict[str, Given], sets: Sets, columns: dict[str, tuple[str, Given]]) -> bool:
+def _kind(draft: Draft, group: dict[str, Given], sets: Sets, parts: list[Part]) -> bool:
     """One data set's format and columns; True where it is raw text."""
 
     def column(ours: str, *fields: str) -> None:
@@ -299,17 +291,23 @@ def _kind(draft: Draft, group: dict[str, Given], sets: Sets, columns: dict[str, 
             if given is not None and given.said and isinstance(given.value, str):
                 if given.value == ours:
                     draft.map(given, None, None, f"the usual name, {ours}")
-                elif ours in columns and columns[ours][0] != given.value:
-                    draft.drop(given, f"another data set already says which column is {ours}; rename it in the file")
-                else:
-                    columns[ours] = (given.value, given)
+                    continue
+                draft.map(given, None, None, f"columns: {{{ours}: {given.value}}}")
+                for part in parts:
+                    part.columns[ours] = given.value
+
+    def format_(given: Given, ours: str, how: str = "") -> None:
+        sets.formats.append((given, ours, how))
+        for part in parts:
+            part.format = ours
 
     kind = group.get("type")
     own = {name: given for name, given in group.items() if name.startswith("type.")}
     if own:
         for ours in ("instruction", "input", "output", "system"):
             column(ours, f"type.field_{ours}")
-        draft.values.setdefault("data.format", "alpaca")
+        for part in parts:
+            part.format = "alpaca"
         return False
     if kind is None or not isinstance(kind.value, str):
         return False
@@ -318,7 +316,7 @@ def _kind(draft: Draft, group: dict[str, Given], sets: Sets, columns: dict[str, 
     base = name.split(".")[0].split(":")[0]
     if base == "completion":
         column("text", "field")
-        sets.formats.append((kind, "text", ""))
+        format_(kind, "text")
         return True
     if base == "input_output":
         draft.drop(kind, "attune has no format of segments that are marked one by one")
@@ -330,15 +328,15 @@ def _kind(draft: Draft, group: dict[str, Given], sets: Sets, columns: dict[str, 
             column("prompt", "field_messages")
             column("chosen", "field_chosen")
             column("rejected", "field_rejected")
-            sets.formats.append((kind, "preference", ""))
+            format_(kind, "preference")
         else:
             column("conversations" if share else "messages", "field_messages", "field")
-            sets.formats.append((kind, "sharegpt" if share else "chat", ""))
+            format_(kind, "sharegpt" if share else "chat")
     elif base in ("chatml", "llama3", "zephyr", "passthrough", "user_defined") or draft.one("rl") is not None:
-        sets.formats.append((kind, "preference", "prompt, chosen and rejected; other names by data.columns"))
+        format_(kind, "preference", "prompt, chosen and rejected; other names by data.columns")
     elif base.startswith("alpaca"):
         how = "the rows as they are; rendered by the chat template, not by Alpaca's text"
-        sets.formats.append((kind, "alpaca", how))
+        format_(kind, "alpaca", how)
     else:
         draft.near(
             kind, None, None, f"attune knows no data set type {kind.value}; the format is recognised from the rows"

@@ -13,6 +13,9 @@ __all__ = ["ELSEWHERE", "LORA", "SPEED", "TRAINER", "adapter_defaults", "quantis
 
 SPEED = "speed, memory or parallelism: attune decides it on the machine, and what is learned stays the same"
 ELSEWHERE = "where results are sent: runs stay in runs/NAME here, and nothing is uploaded"
+SAVED = ("lora_modules_to_save", "modules_to_save", "additional_target")
+STARTS = ("init_weights", "init_lora_weights", "peft_init_lora_weights")
+QUANTIZE = {4: "nf4", 8: "int8"}
 LOGGED = "every step is in the run's metrics.jsonl"
 
 
@@ -102,18 +105,48 @@ def quantised(bits: int):
     """`load_in_4bit` and its like."""
 
     def act(draft: Draft, given: Given) -> None:
-        if not flag(given):
-            return draft.map(given, None, None, f"no {bits}-bit base, as here")
-        return draft.near(
-            given, None, None, f"the base stays in model.dtype: more memory than in {bits} bits, no worse"
-        )
+        if flag(given):
+            _few_bits(draft, given, bits)
+        else:
+            draft.map(given, None, None, f"no {bits}-bit base, as here")
 
     return act
 
 
 def _bits(draft: Draft, given: Given) -> None:
-    bits = whole(given)
-    draft.near(given, None, None, f"the base stays in model.dtype: more memory than in {bits} bits, no worse")
+    _few_bits(draft, given, whole(given))
+
+
+def _few_bits(draft: Draft, given: Given, bits: int) -> None:
+    """`adapter.quantize`, where nothing else in the recipe needs the base whole."""
+    saved = draft.values.get("adapter.modules_to_save") or draft.all(*SAVED)
+    layers = [str(item.value) for item in draft.all("target_modules", "lora_target_modules")]
+    start = str(draft.values.get("adapter.init", "")) + "".join(str(item.value) for item in draft.all(*STARTS))
+    full = f"the base stays in model.dtype: more memory than in {bits} bits, no worse"
+    if draft.values.get("adapter.type") != "lora" or bits not in QUANTIZE or not values.offered("adapter.quantize"):
+        draft.near(given, None, None, full)
+    elif saved or any("embed_tokens" in names or "lm_head" in names for names in layers):
+        draft.near(given, None, None, f"{full}; adapter.modules_to_save needs it whole")
+    elif "pissa" in start or "olora" in start or values.on(draft, "pissa_init"):
+        draft.near(given, None, None, f"{full}; adapter.init needs it whole")
+    else:
+        draft.map(given, "adapter.quantize", QUANTIZE[bits], "on a CUDA device; adapter.quantize=null elsewhere")
+
+
+def _ratio(draft: Draft, given: Given) -> None:
+    if values.offered("adapter.lr_ratio"):
+        draft.map(given, "adapter.lr_ratio", number(given))
+    else:
+        draft.drop(given, "one learning rate for both halves of an update")
+
+
+def _noise(draft: Draft, given: Given) -> None:
+    if number(given) == 0:
+        draft.map(given, None, None, "0: none, as here")
+    elif values.offered("train.neftune_alpha"):
+        draft.map(given, "train.neftune_alpha", number(given))
+    else:
+        draft.drop(given, "attune adds no noise to embeddings")
 
 
 def _initial(draft: Draft, given: Given) -> None:
@@ -189,13 +222,15 @@ LORA: dict[str, Rule] = {
     "lora_modules_to_save": same("adapter.modules_to_save", values.strings),
     "modules_to_save": same("adapter.modules_to_save", values.strings),
     "init_lora_weights": Rule("adapter.init", "default, gaussian, pissa, olora; others start as default", _initial),
-    "load_in_4bit": Rule("", "the base stays in model.dtype", quantised(4)),
-    "load_in_8bit": Rule("", "the base stays in model.dtype", quantised(8)),
-    "quantization_bit": Rule("", "the base stays in model.dtype", _bits),
-    "quant_bits": Rule("", "the base stays in model.dtype", _bits),
-    "bnb_4bit*": dropped("how a 4-bit base is held; the base is not quantised here"),
-    "use_bnb_nested_quant": dropped("how a 4-bit base is held; the base is not quantised here"),
-    "loftq*": dropped("a start for quantised bases; the base is not quantised here"),
+    "load_in_4bit": Rule("adapter.quantize", "nf4, unless modules_to_save or init needs the base whole", quantised(4)),
+    "load_in_8bit": Rule("adapter.quantize", "int8, unless modules_to_save or init needs the base whole", quantised(8)),
+    "quantization_bit": Rule("adapter.quantize", "4: nf4, 8: int8", _bits),
+    "quant_bits": Rule("adapter.quantize", "4: nf4, 8: int8", _bits),
+    "loraplus_lr_ratio": Rule("adapter.lr_ratio", "", _ratio),
+    "lorap_lr_ratio": Rule("adapter.lr_ratio", "", _ratio),
+    "bnb_4bit*": dropped("how a 4-bit base is held: nf4 and double, by bitsandbytes"),
+    "use_bnb_nested_quant": dropped("how a 4-bit base is held: nf4 and double, by bitsandbytes"),
+    "loftq*": dropped("a start for quantised bases that attune does not have"),
 }
 """LoRA by the names of PEFT and its users."""
 
@@ -217,6 +252,7 @@ TRAINER: dict[str, Rule] = {
     "adam_epsilon": same("train.eps", number),
     "max_grad_norm": same("train.max_grad_norm", number),
     "seed": same("seed", whole),
+    "neftune_noise_alpha": Rule("train.neftune_alpha", "", _noise),
     "data_seed": dropped("the order of the rows follows seed"),
     "bf16": Rule("model.dtype", "true: bfloat16; auto: auto"),
     "fp16": Rule("model.dtype", "auto: attune does not train in float16"),

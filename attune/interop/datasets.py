@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from attune.interop.base import Draft
 from attune.interop.document import Given, Unread
+from attune.recipe.schema import Source
 
 __all__ = ["Sets", "located"]
 
@@ -29,54 +31,88 @@ def located(draft: Draft, name: str, hub: str = "huggingface") -> str:
 
 
 @dataclass
+class Part:
+    """One data set: where it stands here, and what is its own."""
+
+    path: str
+    given: Given
+    how: str
+    near: bool
+    format: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    weight: float | None = None
+
+    @property
+    def own(self) -> tuple[object, ...]:
+        return self.format, self.columns, self.weight
+
+
+@dataclass
 class Sets:
-    """The data sets of one recipe, put together: paths as a list, and one format for all of them."""
+    """The data sets of one recipe: one list of paths, or tasks of their own where formats or columns differ."""
 
     draft: Draft
-    paths: list[str] = field(default_factory=list)
-    givens: list[Given] = field(default_factory=list)
-    hows: list[str] = field(default_factory=list)
-    inexact: list[Given] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     formats: list[tuple[Given, str, str]] = field(default_factory=list)
-    """The key that said it, our format, and how exact that is (empty where it is the same thing)."""
+    """The key that said a format, our name of it, and how exact that is (empty where it is the same thing)."""
 
     def add(
         self, given: Given, name: str | None = None, *, hub: str = "huggingface", how: str = "", near: bool = False
-    ) -> None:
+    ) -> Part | None:
         """One data set, named by a key. `near`: it is not quite the same rows, as `how` says."""
         if isinstance(given.value, Unread):
             if "data.path" not in self.draft.fill_in:
                 self.draft.need("data.path", "your training data")
             self.draft.drop(given, f"its value is known only when the file runs: {given.value.text}")
-            return
-        self.paths.append(located(self.draft, name if name is not None else str(given.value), hub))
-        if not any(given is other for other in self.givens):
-            self.givens.append(given)
-            self.hows.append(how)
-        if near:
-            self.inexact.append(given)
-            self.hows[next(n for n, one in enumerate(self.givens) if one is given)] = how
+            return None
+        path = located(self.draft, name if name is not None else str(given.value), hub)
+        self.parts.append(Part(path, given, how, near))
+        return self.parts[-1]
 
     def finish(self) -> None:
-        """Write `data.path` and `data.format`."""
-        draft = self.draft
-        paths = list(dict.fromkeys(self.paths))
-        value: str | list[str] = paths[0] if len(paths) == 1 else paths
-        for given, how in zip(self.givens, self.hows):
-            if "data.path" in draft.fill_in or any(given is other for other in self.inexact):
+        """Write `data.path`, `data.format` and `data.columns`."""
+        draft, parts = self.draft, self.parts
+        alike = all(part.own == parts[0].own for part in parts)
+        paths = list(dict.fromkeys(part.path for part in parts))
+        value: Any = paths[0] if len(paths) == 1 else paths
+        if not alike:
+            value = self._tasks()
+        for given in {id(part.given): part.given for part in parts}.values():
+            mine = [part for part in parts if part.given is given]
+            how = mine[-1].how
+            if "data.path" in draft.fill_in or any(part.near for part in mine):
                 how = how or "a data set of the hub becomes a folder you download it to"
                 draft.near(given, "data.path", value, how)
             else:
                 draft.map(given, "data.path", value, how)
-        if not paths:
+        if not parts:
             draft.values["data.path"] = "data/train.jsonl"
             draft.need("data.path", "your training data: the file names none that attune can read")
-        kinds = {ours for _, ours, _ in self.formats}
+        elif alike:
+            if parts[0].format:
+                draft.values["data.format"] = parts[0].format
+            if parts[0].columns:
+                draft.values["data.columns"] = parts[0].columns
         for given, ours, how in self.formats:
-            if len(kinds) > 1:
-                mixed = f"the data sets differ ({', '.join(sorted(kinds))}); the format is recognised from the rows"
-                draft.near(given, "data.format", "auto", mixed)
-            elif how:
-                draft.near(given, "data.format", ours, how)
+            to = "data.format" if alike else None
+            if how:
+                draft.near(given, to, ours, how)
             else:
-                draft.map(given, "data.format", ours)
+                draft.map(given, to, ours, "" if alike else f"format: {ours}, beside its path")
+
+    def _tasks(self) -> list[dict[str, Any]]:
+        """`path` as a list of tasks, each with what is its own and a name that no other has."""
+        tasks: list[dict[str, Any]] = []
+        names: list[str] = []
+        for part in self.parts:
+            own = {"format": part.format, "columns": part.columns or None, "weight": part.weight}
+            task = {"path": part.path, **{key: value for key, value in own.items() if value is not None}}
+            title = Source.model_validate(task).title
+            if title in names:
+                task["name"] = f"{title[:44]}-{len(names) + 1}"
+            names.append(str(task.get("name", title)))
+            tasks.append(task)
+        held = self.draft.values.pop("data.validation", None)
+        if held is not None:
+            tasks[0]["validation"] = held
+        return tasks

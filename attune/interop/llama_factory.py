@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ def _pissa(draft: Draft, given: Given) -> None:
         draft.map(given, None, None, "off, as here")
 
 
+def _together(draft: Draft, given: Given) -> None:
+    draft.drop(given, "data sets are put together and shuffled")
+
+
 class LlamaFactory(Importer):
     """LLaMA-Factory's YAML and JSON: full, freeze, LoRA and QLoRA, stages pt and sft."""
 
@@ -73,8 +78,8 @@ class LlamaFactory(Importer):
         "freeze_trainable_modules": dropped("name what stays frozen in adapter.patterns"),
         "adapter_name_or_path": dropped("a new adapter is trained; merge the old one, and name that in model.base"),
         "create_new_adapter": dropped("a new adapter is trained"),
-        "loraplus*": dropped("one learning rate for both halves of an update"),
-        "quantization_*": dropped("how a quantised base is held; the base is not quantised here"),
+        "loraplus_lr_embedding": dropped("one learning rate for all the rest"),
+        "quantization_*": dropped("how a quantised base is held: by bitsandbytes here"),
         "neat_packing": Rule("train.layout", "packed rows never see each other here"),
         "flash_attn": Rule("model.attention", "auto, but for eager", values.attention),
         "use_unsloth*": dropped(SPEED),
@@ -85,8 +90,8 @@ class LlamaFactory(Importer):
         "add_tokens": dropped("no tokens are added: what they spell is read in pieces"),
         "add_special_tokens": dropped("no tokens are added: what they spell is read in pieces"),
         "resize_vocab": dropped("no tokens are added"),
-        "mix_strategy": dropped("data sets are put one after the other and shuffled"),
-        "interleave_probs": dropped("data sets are put one after the other and shuffled"),
+        "mix_strategy": Rule("data.mix", "interleave with probabilities: weights", _together),
+        "interleave_probs": Rule("data.path", "each data set's weight", _together),
         "streaming": dropped("data is read from disk as it is needed"),
         "preprocessing_*": dropped(SPEED),
         "tokenized_path": dropped("prepared data is cached by its content"),
@@ -109,7 +114,7 @@ class LlamaFactory(Importer):
         stage = draft.one("stage")
         name = STAGES.get(str(stage.value) if stage is not None else "sft", str(stage.value) if stage else "sft")
         _adapter(draft)
-        _datasets(draft, Path(source.where).parent)
+        _datasets(draft, Path(source.where).parent, str(stage.value) if stage is not None else "sft")
         packing = ("packing", "neat_packing")
         length = draft.one("cutoff_len")
         values.batch(
@@ -157,7 +162,7 @@ def _adapter(draft: Draft) -> None:
         draft.need("adapter.layers", f"the number of blocks of the base less {number_of}: those stay frozen")
 
 
-def _datasets(draft: Draft, folder: Path) -> None:
+def _datasets(draft: Draft, folder: Path, stage: str) -> None:
     """`dataset: a,b`, each looked up in dataset_info.json; the directory may stand beside the file or the command."""
     told = draft.one("dataset_dir")
     directory = Path(str(told.value)) if told is not None else Path("data")
@@ -165,7 +170,6 @@ def _datasets(draft: Draft, folder: Path) -> None:
     if told is not None:
         draft.map(told, None, None, "dataset_info.json was read" if info else "no dataset_info.json is there to read")
     sets = Sets(draft)
-    columns: dict[str, str] = {}
     for given in draft.all("dataset"):
         for name in values.strings(given):
             entry: Any = info.get(name)
@@ -174,10 +178,9 @@ def _datasets(draft: Draft, folder: Path) -> None:
                 sets.add(given, name if "." in name.split("/")[-1] else f"./data/{name}.json", how=how)
                 draft.need("data.path", f"what {name} names in LLaMA-Factory's dataset_info.json")
                 continue
-            _entry(draft, given, sets, entry, found, columns)
+            _entry(given, sets, entry, found, stage)
+    _weights(draft, sets)
     sets.finish()
-    if columns:
-        draft.values["data.columns"] = columns
     for given in draft.all("eval_dataset"):
         first = values.strings(given)[0]
         entry = info.get(first)
@@ -186,31 +189,43 @@ def _datasets(draft: Draft, folder: Path) -> None:
                    "these rows choose the checkpoint")  # fmt: skip
 
 
-def _entry(
-    draft: Draft, given: Given, sets: Sets, entry: dict[str, Any], folder: Path, columns: dict[str, str]
-) -> None:
+def _entry(given: Given, sets: Sets, entry: dict[str, Any], folder: Path, stage: str) -> None:
     """One entry of dataset_info.json: where the rows are, their format, and the names of their columns."""
     file = entry.get("file_name")
-    if isinstance(file, str):
-        sets.add(given, str(folder / file), how="by dataset_info.json")
-    else:
-        hub = entry.get("hf_hub_url") or entry.get("ms_hub_url") or entry.get("script_url")
-        sets.add(given, str(hub or "unnamed"), how="by dataset_info.json")
-    share = entry.get("formatting", "alpaca") == "sharegpt"
-    ranking = bool(entry.get("ranking"))
+    hub = entry.get("hf_hub_url") or entry.get("ms_hub_url") or entry.get("script_url") or "unnamed"
+    part = sets.add(given, str(folder / file) if isinstance(file, str) else str(hub), how="by dataset_info.json")
+    if part is None:
+        return
     ours = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
-    if share:
-        ours = {"messages": "conversations", "system": "system", "tools": "tools"}
-    if ranking:
-        ours = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
-    named = entry.get("columns") if isinstance(entry.get("columns"), dict) else {}
-    for theirs, ours_name in ours.items():
+    part.format = "alpaca"
+    if entry.get("formatting", "alpaca") == "sharegpt":
+        part.format, ours = "sharegpt", {"messages": "conversations", "system": "system", "tools": "tools"}
+    if entry.get("ranking"):
+        part.format, ours = "preference", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    elif stage == "pt":
+        part.format, ours = "text", {"prompt": "text"}
+    named = entry.get("columns")
+    for theirs, name in ours.items():
         column = named.get(theirs) if isinstance(named, dict) else None
-        if isinstance(column, str) and column != ours_name and ours_name not in columns:
-            columns[ours_name] = column
-    draft.values.setdefault("data.format", "preference" if ranking else "sharegpt" if share else "alpaca")
-    if draft.values["data.format"] != ("preference" if ranking else "sharegpt" if share else "alpaca"):
-        draft.values["data.format"] = "auto"
+        if isinstance(column, str) and column != name:
+            part.columns[name] = column
+
+
+def _weights(draft: Draft, sets: Sets) -> None:
+    """`interleave_probs`: the shares of the data sets in every step."""
+    given, strategy = draft.one("interleave_probs"), draft.one("mix_strategy")
+    words = (
+        given.value if given is not None and isinstance(given.value, list) else values.strings(given) if given else []
+    )
+    shares = [float(word) for word in words if re.fullmatch(r"[0-9.]+", str(word))]
+    if given is None or strategy is None or not str(strategy.value).startswith("interleave"):
+        return
+    if len(shares) != len(sets.parts) or len(shares) < 2:
+        return
+    for part, share in zip(sets.parts, shares):
+        part.weight = share
+    draft.map(given, "data.mix.temperature", None, "each data set's weight, beside its path")
+    draft.near(strategy, None, None, "an epoch is as long as all rows together; the shares hold in every step")
 
 
 def _info(folders: list[Path]) -> tuple[dict[str, Any], Path]:

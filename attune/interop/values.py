@@ -11,8 +11,8 @@ from attune.interop.base import Draft, refuse
 from attune.interop.document import Given, Unread
 
 __all__ = [
-    "attention", "batch", "dtype", "flag", "modules", "number", "objective", "optimiser", "run_name", "schedule",
-    "steps", "strings", "validation", "warmup", "whole",
+    "attention", "batch", "dtype", "flag", "modules", "number", "objective", "offered", "optimiser", "run_name",
+    "schedule", "steps", "strings", "validation", "warmup", "whole",
 ]  # fmt: skip
 
 BASIC = frozenset("q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split())
@@ -287,6 +287,17 @@ def run_name(draft: Draft, given: Given) -> None:
         draft.drop(given, "a run's folder is runs/NAME here; --out says where runs stand")
     else:
         draft.near(given, "name", last, f"the run's folder is runs/{last}")
+
+
+def offered(key: str) -> bool:
+    """Whether this attune has a key: `train.neftune_alpha`, or `adapter.quantize` of the adapter lora."""
+    from attune.recipe import Recipe
+
+    section, name = key.split(".")
+    if section == "adapter":
+        return name in plugins.get("adapter", "lora").Config.model_fields  # type: ignore[attr-defined]
+    inner: Any = Recipe.model_fields[section].annotation
+    return name in inner.model_fields
 
 
 def objective(draft: Draft, name: str, given: Given | None, options: dict[str, tuple[str, ...]]) -> None:

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from attune import plugins
 from attune.errors import AttuneError, RecipeError, UsageError
 from attune.interop.convert import Imported, convert
+from attune.interop.values import offered
 from attune.recipe import Recipe
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -243,7 +244,12 @@ def test_a_notebook_and_what_unsloth_does_unasked() -> None:
         ("datasets: [{path: t.jsonl, type: {field_instruction: q, field_output: a}}]", "data.columns",
          {"instruction": "q", "output": "a"}),
         ("datasets: [{path: json, data_files: [x.jsonl], type: alpaca}]", "data.path", "x.jsonl"),
-        ("datasets: [{path: a.jsonl, type: alpaca}, {path: b.jsonl, type: sharegpt}]", "data.format", "auto"),
+        ("datasets: [{path: a.jsonl, type: alpaca}, {path: b.jsonl, type: sharegpt}]", "data.path",
+         [{"path": "a.jsonl", "format": "alpaca"}, {"path": "b.jsonl", "format": "sharegpt"}]),
+        ("datasets: [{path: x/a.jsonl, type: alpaca}, {path: y/a.jsonl, type: sharegpt}]\n"
+         "test_datasets: [{path: v.jsonl, type: alpaca}]", "data.path",
+         [{"path": "x/a.jsonl", "format": "alpaca", "validation": "v.jsonl"},
+          {"path": "y/a.jsonl", "format": "sharegpt", "name": "a-2"}]),
         ("test_datasets: [{path: v.jsonl, type: alpaca}]", "data.validation", "v.jsonl"),
         ("unfrozen_parameters: [lm_head.*]", "adapter.type", "freeze"),
         ("excess_length_strategy: truncate\nsequence_len: 64", "data.truncate", "right"),
@@ -255,6 +261,37 @@ def test_axolotl_keys(lines: str, key: str, value: Any, tmp_path: Path) -> None:
     for part in key.split("."):
         inner = inner[part]
     assert inner == value
+    assert lists(found) == yaml_keys(tmp_path / "recipe.yml")
+
+
+def test_a_quantised_base_unless_something_needs_it_whole(tmp_path: Path) -> None:
+    lora = "adapter: qlora\nload_in_4bit: true\n"
+    found = convert(script(tmp_path, AXOLOTL + lora))
+    assert of(found, "adapter")[0] == "mapped"
+    if not offered("adapter.quantize"):
+        assert of(found, "load_in_4bit")[0] == "approximated"
+        return
+    assert found.values["adapter"]["quantize"] == "nf4"
+    for other in (
+        "lora_modules_to_save: [lm_head]",
+        "peft_init_lora_weights: pissa",
+        "lora_target_modules: [q, lm_head]",
+    ):
+        found = convert(script(tmp_path, AXOLOTL + lora + other))
+        assert "quantize" not in found.values["adapter"] and of(found, "load_in_4bit")[0] == "approximated"
+
+
+def test_noise_and_two_rates_where_attune_has_them(tmp_path: Path) -> None:
+    found = convert(script(tmp_path, AXOLOTL + "adapter: lora\nneftune_noise_alpha: 5\nloraplus_lr_ratio: 8\n"))
+    for key, ours in (("neftune_noise_alpha", "train.neftune_alpha"), ("loraplus_lr_ratio", "adapter.lr_ratio")):
+        assert of(found, key)[0] == ("mapped" if offered(ours) else "dropped")
+
+
+def test_shares_of_data_sets_become_weights(tmp_path: Path) -> None:
+    head = "model_name_or_path: m\nstage: sft\nfinetuning_type: full\ncutoff_len: 64\ndataset: a, b\n"
+    found = convert(script(tmp_path, head + "mix_strategy: interleave_over\ninterleave_probs: 0.7,0.3\n"))
+    recipe = found.recipe
+    assert [source.weight for source in recipe.data.sources] == [0.7, 0.3] and recipe.data.mix.temperature is None
     assert lists(found) == yaml_keys(tmp_path / "recipe.yml")
 
 
