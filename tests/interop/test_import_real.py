@@ -22,6 +22,7 @@ from attune.recipe import Recipe
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 HAS_DPO = "dpo" in plugins.names("objective")
+HAS_ORPO = "orpo" in plugins.names("objective")
 
 
 @dataclass
@@ -44,6 +45,7 @@ FACTORY = "hiyouga/LLaMA-Factory"
 TRL = "huggingface/trl"
 SWIFT = "modelscope/ms-swift"
 UNSLOTH = "unslothai/unsloth"
+NOTEBOOKS = "unslothai/notebooks"
 
 FILES = [
     Real(AXOLOTL, "34d3c8dcfb3db152fce6b7eae7e9f6a60be14ce3", "examples/llama-3/lora-1b.yml", "Axolotl", 54, {
@@ -137,6 +139,13 @@ FILES = [
         "objective.name": "dpo" if HAS_DPO else "sft", "data.split.validation": 0.01, "train.batch_size": 16,
     }, {"--rlhf_type": "mapped" if HAS_DPO else "dropped", "--rpo_alpha": "dropped"},
         {"data.path"} if HAS_DPO else {"data.path", "objective"}),
+    Real(NOTEBOOKS, "12552dce40cd09368ca05c59e5203c82db3c9282", "python_scripts/Llama3_(8B)-ORPO.py", "Unsloth", 32, {
+        "model.base": "unsloth/llama-3-8b", "adapter.r": 16, "adapter.alpha": 16, "adapter.target_modules": SEVEN,
+        "data.path": "data/dolphin-sft-v0.1-preference", "data.max_length": 4096, "train.batch_size": 8,
+        "train.max_steps": 30, "train.schedule": "linear", "train.learning_rate": 5e-5, "seed": 3407,
+        "objective.name": "orpo" if HAS_ORPO else "sft",
+    }, {"ORPOTrainer": "mapped" if HAS_ORPO else "dropped", "ORPOConfig.max_prompt_length": "dropped"},
+        {"data.path"} if HAS_ORPO else {"data.path", "objective"}),
     Real(UNSLOTH, "03e8f8c8be1a8180d8527442bdd858e7fd93168c", "tests/saving/gpt-oss-merge/train_and_merge.py",
          "Unsloth", 21, {
         "model.base": "unsloth/gpt-oss-20b", "adapter.type": "lora", "adapter.r": 8, "adapter.alpha": 16,
