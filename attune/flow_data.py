@@ -128,9 +128,12 @@ def audit(
 
 
 def prepare_run(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show | None = None
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show | None = None, teach: bool = True
 ) -> tuple[Prepared, Objective, Recipe]:
-    """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided."""
+    """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided.
+
+    `teach=False` leaves the data's own answers where a teacher would write others (`objective.mode: sequence`).
+    """
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
     from attune.evaluate.suites.compared import load_suites
@@ -171,7 +174,7 @@ def prepare_run(
         if recipe.objective.name == "auto":
             recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
         recipe = recipe.replace({"data.task": found.task})
-        found = answered(recipe, found, run, say=show.say)
+        found = answered(recipe, found, run, say=show.say) if teach else found
         check_recipe(recipe, config)
         prepared, length = render(
             recipe,
@@ -261,7 +264,7 @@ def rehearse(
     with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
         run = Run.create(Path(scratch) / "rehearsal", recipe.dump())
         show.stage("prepare")
-        prepared, _, _ = prepare_run(recipe, load_tokenizer(recipe.model), run=run, show=show)
+        prepared, _, _ = prepare_run(recipe, load_tokenizer(recipe.model), run=run, show=show, teach=False)
         return prepared.show(n)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from attune import flow
+from attune import flow, flow_data
 from attune.cli import app
 from attune.errors import RecipeError
 from attune.recipe import Recipe
@@ -98,6 +98,12 @@ def test_the_teacher_writes_and_the_student_learns_it(chats: Path, tmp_path: Pat
     assert "max_new_tokens" in str(error.value)
 
 
+def test_a_dry_run_asks_nobody_to_write(chats: Path) -> None:
+    objective = {"name": "distill", "teacher": "starter", "mode": "sequence", "max_new_tokens": 6}
+    shown = flow_data.rehearse(recipe(chats, layers=[0], objective=objective), n=1)
+    assert "Say" in shown
+
+
 @pytest.mark.slow
 def test_on_policy_resumes_bit_identically(chats: Path, tmp_path: Path) -> None:
     objective = {"name": "distill", "teacher": "starter", "mode": "on_policy", "own_share": 0.7, "max_new_tokens": 5}
@@ -141,6 +147,20 @@ def test_a_base_has_no_labels_to_teach(tickets: Path, tmp_path: Path) -> None:
     small = recipe(tickets, layers=[0], objective={"name": "distill", "teacher": "starter"})
     with pytest.raises(RecipeError, match="a base without the labels"):
         flow.train(small, out=tmp_path / "runs")
+
+
+def test_an_encoder_decoder_and_a_decoder_do_not_teach_each_other_token_by_token(chats: Path, tmp_path: Path) -> None:
+    import transformers
+
+    from attune.model.load import STARTER
+
+    config = transformers.T5Config(vocab_size=8192, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    transformers.AutoTokenizer.from_pretrained(STARTER).save_pretrained(tmp_path / "t5")
+    small = recipe(chats, layers=[0], objective={"name": "distill", "teacher": str(tmp_path / "t5")})
+    with pytest.raises(RecipeError, match="does not fit this student and teacher") as error:
+        flow.train(small, out=tmp_path / "runs")
+    assert "encoder-decoder" in str(error.value.why) and "sequence" in str(error.value.fix)
 
 
 def test_a_teacher_is_known_by_its_weights(tmp_path: Path) -> None:

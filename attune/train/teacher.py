@@ -150,6 +150,22 @@ def _same_tokens(teacher: Teacher, tokenizer: PreTrainedTokenizerBase, mode: str
         )
 
 
+def _same_kind(recipe: Recipe, teacher: Teacher) -> None:
+    """Raises: RecipeError where one reads and writes apart (encoder-decoder) and the other does not."""
+    from attune.model.load import load_config
+
+    kinds = [bool(load_config(model).is_encoder_decoder) for model in (recipe.model, teacher.model)]
+    mode = recipe.objective.options.mode  # type: ignore[attr-defined]
+    if kinds[0] != kinds[1] or (kinds[0] and mode == "on_policy"):
+        raise RecipeError(
+            f"objective.mode {mode} does not fit this student and teacher",
+            where=recipe.where("objective.mode"),
+            why="on-policy answers are written by decoders only" if kinds[0] == kinds[1] else
+            "one is an encoder-decoder and the other is not: they do not score the same positions",
+            fix="objective.mode=sequence",
+        )  # fmt: skip
+
+
 # probabilities -------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +191,7 @@ def taught(
     parts: list[str] = [name for name in ("train", "validation") if name in prepared.stores]
     if objective.head == "lm":
         _same_tokens(teacher, tokenizer, options.mode, where)
+        _same_kind(recipe, teacher)
         return _token_scores(recipe, prepared, objective, tokenizer, teacher, parts, cache, say)
     if not teacher.is_run:
         raise RecipeError(
