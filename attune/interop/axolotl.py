@@ -207,13 +207,10 @@ def _adapter(draft: Draft) -> str:
         draft.drop_all(("lora_target_linear", "lora_fan_in_fan_out"), "no adapter is named, so that it did nothing")
         return str(draft.values["adapter.type"])
     name = str(given.value).lower()
-    if name == "lora":
-        draft.map(given, "adapter.type", "lora")
-    elif name == "qlora":
+    if name == "qlora":
         draft.map(given, "adapter.type", "lora", "load_in_4bit says how the base is held")
-    else:
-        draft.near(given, "adapter.type", "lora", f"attune has no adapter {name} by that name; lora stands in")
-    return "lora"
+        return "lora"
+    return values.adapter(draft, given, name)
 
 
 def _datasets(draft: Draft) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +165,21 @@ def _nested(draft: Draft) -> dict[str, Any]:
             block = block.setdefault(section, {})
         block[last] = draft.values[key]
     adapter = values.get("adapter")
-    if isinstance(adapter, dict):  # what was said about another kind of adapter is gone from the recipe, not the report
+    if isinstance(adapter, dict):
         plugin: Any = plugins.get("adapter", adapter["type"])
-        values["adapter"] = {
-            key: value for key, value in adapter.items() if key in ("type", *plugin.Config.model_fields)
-        }
+        values["adapter"] = {key: item for key, item in adapter.items() if key in ("type", *plugin.Config.model_fields)}
+        _without(draft, {f"adapter.{key}" for key in adapter if key not in values["adapter"]}, adapter["type"])
     return values
+
+
+def _without(draft: Draft, keys: set[str], kind: str) -> None:
+    """What was said about options that this kind of adapter does not have is dropped, and said to be."""
+    for entries in (draft.mapped, draft.approximated):
+        for entry in [entry for entry in entries if entry.to in keys]:
+            entries.remove(entry)
+            why = f"an option that adapter {kind} does not have"
+            draft.dropped.append(replace(entry, to=None, value=None, why=why))
+    draft.defaults = [entry for entry in draft.defaults if entry.to not in keys]
 
 
 def _place(key: str) -> list[int]:

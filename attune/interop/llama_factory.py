@@ -146,12 +146,7 @@ class LlamaFactory(Importer):
 def _adapter(draft: Draft) -> None:
     given = draft.one("finetuning_type")
     kind = str(given.value).lower() if given is not None else "lora"
-    if kind in ("full", "lora", "freeze"):
-        draft.values["adapter.type"] = kind
-        if given is not None:
-            draft.map(given, "adapter.type", kind)
-    elif given is not None:
-        draft.near(given, "adapter.type", "lora", f"attune has no adapter {kind} by that name; lora stands in")
+    kind = values.adapter(draft, given, kind) if given is not None else kind
     if kind != "lora":
         for leftover in [item for item in draft.open if item.name.startswith(("lora", "pissa", "use_dora", "use_rs"))]:
             if leftover.said:

@@ -11,7 +11,7 @@ from attune.interop.base import Draft, Importer, Rule, dropped, same
 from attune.interop.common import LORA, SPEED, TRAINER, adapter_defaults, trainer_defaults
 from attune.interop.datasets import Sets, located
 from attune.interop.document import Document, Given, Source
-from attune.interop.values import flag, whole
+from attune.interop.values import flag, number, whole
 
 __all__ = ["MsSwift"]
 
@@ -65,14 +65,18 @@ class MsSwift(Importer):
         **LORA,
         **launched.TABLE,
         "model": same("model.base", lambda given: str(given.value)),
-        "tuner_type": Rule("adapter.type", "full, lora"),
-        "train_type": Rule("adapter.type", "full, lora"),
-        "sft_type": Rule("adapter.type", "full, lora"),
+        "tuner_type": Rule("adapter.type", "full, lora, adalora, vera; boft, fourierft and others of PEFT by name"),
+        "train_type": Rule("adapter.type", "full, lora, adalora, vera; boft, fourierft and others of PEFT by name"),
+        "sft_type": Rule("adapter.type", "full, lora, adalora, vera; boft, fourierft and others of PEFT by name"),
         "dataset": Rule("data.path", "a ModelScope name becomes a folder to download to; `#500` is not cut"),
         "val_dataset": Rule("data.validation", "the first one"),
         "split_dataset_ratio": Rule("data.split.validation", "", values.validation),
         "max_length": same("data.max_length", whole),
         "truncation_strategy": Rule("data.truncate", "delete: drop, raise: error, left, right", _cut),
+        "adalora_target_r": same("adapter.r", whole),
+        "adalora_init_r": same("adapter.init_r", whole),
+        "vera_rank": same("adapter.r", whole),
+        "vera_dropout": same("adapter.dropout", number),
         "init_weights": LORA["init_lora_weights"],
         "lora_bias": Rule("adapter.bias", "", lambda draft, given: draft.map(given, "adapter.bias", str(given.value))),
         "target_regex": Rule("adapter.target_modules", "", values.modules),
@@ -165,13 +169,10 @@ class MsSwift(Importer):
 def _adapter(draft: Draft) -> str:
     given = draft.one("tuner_type", "train_type", "sft_type")
     kind = str(given.value).lower() if given is not None else "lora"
-    if kind in ("full", "lora"):
-        draft.values["adapter.type"] = kind
-        if given is not None:
-            draft.map(given, "adapter.type", kind)
-    elif given is not None:
-        draft.near(given, "adapter.type", "lora", f"attune has no adapter {kind} by that name; lora stands in")
-        kind = "lora"
+    kind = values.adapter(draft, given, kind) if given is not None else kind
+    draft.values["adapter.type"] = kind
+    if kind in ("adalora", "vera"):
+        draft.drop_all(("lora_rank",), f"the rank of {kind} is said by a key of its own")
     if kind == "full":
         for leftover in [item for item in draft.open if item.name in LORA and item.said]:
             if not leftover.name.startswith(("quant", "bnb", "load_in")):

@@ -11,12 +11,13 @@ from attune.interop.base import Draft, refuse
 from attune.interop.document import Given, Unread
 
 __all__ = [
-    "attention", "batch", "dtype", "flag", "modules", "number", "objective", "offered", "optimiser", "run_name",
-    "schedule", "steps", "strings", "validation", "warmup", "whole",
+    "adapter", "attention", "batch", "dtype", "flag", "modules", "number", "objective", "offered", "optimiser",
+    "run_name", "schedule", "steps", "strings", "validation", "warmup", "whole",
 ]  # fmt: skip
 
 BASIC = frozenset("q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split())
 NAMELESS = frozenset("out output outputs result results save saves checkpoint checkpoints model models tmp".split())
+PEFT_METHODS = ("oft", "boft", "fourierft", "loha", "lokr", "hra")
 ADAMW = re.compile(r"(adamw(_torch|_hf|_torch_fused|_torch_xla|_torch_npu_fused|_apex_fused|_anyprecision)?|adam)")
 LOW_MEMORY_ADAMW = re.compile(r"(paged_)?adamw(_bnb)?(_torch)?(_(8|32|4)bit)|paged_adamw|adamw_bnb_8bit")
 
@@ -287,6 +288,18 @@ def run_name(draft: Draft, given: Given) -> None:
         draft.drop(given, "a run's folder is runs/NAME here; --out says where runs stand")
     else:
         draft.near(given, "name", last, f"the run's folder is runs/{last}")
+
+
+def adapter(draft: Draft, given: Given, name: str) -> str:
+    """The adapter by our name, or any of PEFT's by its own; the kind that is set."""
+    if name in plugins.names("adapter"):
+        draft.map(given, "adapter.type", name)
+    elif name in PEFT_METHODS:
+        draft.values["adapter.method"] = name
+        draft.near(given, "adapter.type", "peft", f"{name} with PEFT's own settings; others go into adapter.options")
+    else:
+        draft.near(given, "adapter.type", "lora", f"attune has no adapter {name} by that name; lora stands in")
+    return str(draft.values["adapter.type"])
 
 
 def offered(key: str) -> bool:

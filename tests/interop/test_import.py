@@ -281,6 +281,24 @@ def test_a_quantised_base_unless_something_needs_it_whole(tmp_path: Path) -> Non
         assert "quantize" not in found.values["adapter"] and of(found, "load_in_4bit")[0] == "approximated"
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("adalora", "--adalora_target_r 6 --lora_rank 3 --lora_alpha 24", {"type": "adalora", "r": 6, "alpha": 24}),
+        ("vera", "--vera_rank 64 --lora_alpha 24", {"type": "vera", "r": 64}),
+        ("boft", "", {"type": "peft", "method": "boft"}),
+        ("reft", "", {"type": "lora"}),
+    ],
+)
+def test_other_adapters(kind: str, options: str, expected: dict[str, Any], tmp_path: Path) -> None:
+    line = f"swift sft --model m --dataset a.jsonl --tuner_type {kind} --learning_rate 1e-4 {options}\n"
+    found = convert(script(tmp_path, line, "go.sh"))
+    assert expected.items() <= found.values["adapter"].items()
+    assert lists(found) == shell_keys(line)
+    if kind == "vera":
+        assert of(found, "--lora_alpha")[0] == "dropped"
+
+
 def test_noise_and_two_rates_where_attune_has_them(tmp_path: Path) -> None:
     found = convert(script(tmp_path, AXOLOTL + "adapter: lora\nneftune_noise_alpha: 5\nloraplus_lr_ratio: 8\n"))
     for key, ours in (("neftune_noise_alpha", "train.neftune_alpha"), ("loraplus_lr_ratio", "adapter.lr_ratio")):
