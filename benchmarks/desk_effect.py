@@ -26,7 +26,11 @@ SHARED = Path(os.environ.get("ATTUNE_SHARED", REPO.parent / "shared"))
 TEXT = ["unicode", "control_characters", "whitespace"]
 DUPLICATES = ["exact_duplicates", "normalised_duplicates", "near_duplicates", "conflicts"]
 DESK = {
-    "banking77": [*TEXT, {"label_noise": {"action": "drop", "threshold": 0.3, "embeddings": True}}, *DUPLICATES],
+    "banking77": [
+        *TEXT,
+        {"label_noise": {"action": "relabel", "threshold": 0.3, "rounds": 2, "embeddings": True}},
+        *DUPLICATES,
+    ],
     "claims": [*TEXT, "dates", "citations", "numbers", {"labels": {"mode": "auto"}}, *DUPLICATES],
 }
 RECIPE: dict[str, dict[str, Any]] = {

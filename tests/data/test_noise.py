@@ -51,6 +51,19 @@ def test_planted_errors_come_first_with_the_right_suggestion() -> None:
     assert sum(count for *_, count in found.pairs()) == len(found.confident)
 
 
+def test_a_second_round_finds_errors_that_others_hid() -> None:
+    texts, labels = made(900, seed=2)
+    given, wrong = flipped(labels, 300, seed=2)
+    right, false = [], []
+    for rounds in (1, 2):
+        confident = find_label_noise(texts, given, rounds=rounds, surest=0.2).confident
+        assert all(suspect.given == given[suspect.row] for suspect in confident)  # the labels as given are judged
+        right.append(sum(suspect.row in wrong and suspect.suggested == labels[suspect.row] for suspect in confident))
+        false.append(sum(suspect.row not in wrong for suspect in confident))
+    assert right[1] > right[0] and false[1] < false[0]
+    assert find_label_noise(texts, given, rounds=2) == find_label_noise(texts, given, rounds=2)
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     texts, labels = made()
     changed, _ = flipped(labels, 15)

@@ -37,6 +37,9 @@ class LabelNoise(Step):
         embeddings: bool = False
         """Also judge by sentence embeddings (extra `offline`): slower, and better where the same thing is said in many
         words."""
+        rounds: Annotated[int, Field(ge=1, le=5)] = 2
+        """Judge again, so often, by models that learned from the labels as corrected so far: finds more where many are
+        wrong, and takes so much longer."""
 
     def __init__(self, options: Any = None, context: Context | None = None):
         super().__init__(options, context)
@@ -51,7 +54,13 @@ class LabelNoise(Step):
                 texts.append(record.text)
                 labels.append(record.label)
                 rows.append(number)
-        self.noise = find_label_noise(texts, labels, embeddings=self.options.embeddings)
+        self.noise = find_label_noise(
+            texts,
+            labels,
+            embeddings=self.options.embeddings,
+            rounds=self.options.rounds,
+            surest=self.options.threshold,
+        )
         chosen = [one for one in self.noise.confident if one.margin >= self.options.threshold]
         chosen.sort(key=lambda one: (-one.margin, one.row))
         most = int(self.options.share * len(train))
