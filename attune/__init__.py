@@ -20,6 +20,7 @@ _PUBLIC = {
     "audit": "attune.flow_data",
     "train": "attune.flow",
     "evaluate": "attune.flow",
+    "search": "attune.search.search",
     "load": "attune.tuned",
 }
 

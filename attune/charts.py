@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple, TypedDict
 
-__all__ = ["Bin", "Line", "lines", "bars", "share", "whisker", "scale", "axis", "reliability", "ticks", "short"]
+__all__ = ["Bin", "Line", "svg", "lines", "bars", "share", "whisker", "scale", "axis", "reliability", "ticks", "short"]
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 14, 34
@@ -94,7 +94,7 @@ def lines(curves: Sequence[Line], *, title: str, mark: float | None = None, zero
             parts.append(f'<polyline class="line {line.kind}" points="{path}"/>')
         if line.dots or len(points) == 1:
             parts += [f'<circle class="dot {line.kind}" cx="{x}" cy="{y}" r="3"/>' for x, y in points]
-    return _svg("".join(parts), title)
+    return svg("".join(parts), title)
 
 
 def _thinned(points: list[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
@@ -109,7 +109,7 @@ def _thinned(points: list[tuple[float, float]], most: int = 400) -> list[tuple[f
     return kept
 
 
-def _svg(inside: str, title: str, width: int = WIDTH, height: int = HEIGHT) -> str:
+def svg(inside: str, title: str, width: int = WIDTH, height: int = HEIGHT) -> str:
     return f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">{inside}</svg>'
 
 
@@ -179,7 +179,7 @@ def reliability(bins: Sequence[Bin], *, title: str) -> str:
     parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{base + strip}" y2="{base + strip}"/>')
     parts.append(f'<text x="{left - 8}" y="{base + strip - 4}" text-anchor="end">rows</text>')
     parts.append(f'<text x="{right}" y="{base + strip + 33}" text-anchor="end">confidence</text>')
-    return _svg("".join(parts), title, right + 14, base + strip + 38)
+    return svg("".join(parts), title, right + 14, base + strip + 38)
 
 
 def bars(counts: Sequence[int], width: float, *, title: str, unit: str, marks: Sequence[float] = ()) -> str:
@@ -213,7 +213,7 @@ def bars(counts: Sequence[int], width: float, *, title: str, unit: str, marks: S
         if 0 < mark < right:
             parts.append(f'<line class="mark" x1="{x_at(mark)}" x2="{x_at(mark)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
             parts.append(f'<text x="{x_at(mark) + 4}" y="{TOP + 10}">{short(mark)}</text>')
-    return _svg("".join(parts), title)
+    return svg("".join(parts), title)
 
 
 def share(value: float, *, kind: str = "c1", width: int = 90) -> str:

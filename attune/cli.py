@@ -14,6 +14,7 @@ from attune import __version__, stopping
 from attune.cli_data import Json, Set
 from attune.cli_data import app as data_app
 from attune.cli_distill import distill
+from attune.cli_search import search
 from attune.errors import AttuneError, Interrupted
 
 __all__ = ["app", "main"]
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(distill)
+app.command()(search)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)

@@ -20,7 +20,7 @@ from attune.show import Show
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared
+    from attune.data.prepare import Prepared, Read
     from attune.model.parallel import Parallel
     from attune.objectives.base import Objective
     from attune.train.stage import Trained
@@ -70,12 +70,13 @@ def train(
     out: str | Path = "runs",
     fork: bool = False,
     assess: bool = True,
+    found: Read | None = None,
     show: Show | None = None,
 ) -> Run:
     """Run a recipe to the end: prepare, train, save, evaluate, report. An unfinished run of the same recipe goes on.
 
     `out` is the folder that holds runs; `fork` starts a new numbered run where the name is taken by another recipe;
-    `assess=False` stops after saving the model.
+    `assess=False` stops after saving the model; `found` is data that was read and divided before.
     """
     show = show or Show()
     recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
@@ -94,14 +95,16 @@ def train(
     if run.status["state"] == "done":
         show.say(f"{run.path} is finished; nothing to do (another name, or --fork, makes a new run)")
         return run
-    return work(run, recipe, assess=assess, show=show, parallel=parallel)
+    return work(run, recipe, assess=assess, show=show, parallel=parallel, found=found)
 
 
-def work(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None) -> Run:
+def work(
+    run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None, found: Read | None = None
+) -> Run:
     """Do what is left of an opened run; whatever ends it stands in its status."""
     run.lock()
     try:
-        _train(run, recipe, assess=assess, show=show, parallel=parallel)
+        _train(run, recipe, assess=assess, show=show, parallel=parallel, found=found)
     except Interrupted as error:
         run.set_status("interrupted", why=error.what)
         error.fix = "run the same command again: it goes on from there"
@@ -147,7 +150,9 @@ def _open(recipe: Recipe, out: Path, *, fork: bool) -> tuple[Run, Recipe]:
     return Run.create(path, recipe.dump(), asked=asked), recipe
 
 
-def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None) -> None:
+def _train(
+    run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None, found: Read | None
+) -> None:
     from attune.model.load import fingerprint, load_tokenizer
     from attune.model.save import save_model
     from attune.train.stage import train_stage
@@ -156,7 +161,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
     tokenizer = load_tokenizer(recipe.model)
     if not (run.model_dir / "manifest.json").exists():
         show.stage("prepare")
-        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
         data_hash = _same_data(run, prepared)
         run.set_status("prepared", data_hash=data_hash)
         prepared = taught(recipe, prepared, objective, tokenizer, cache=run.path.parent / ".cache", say=show.say)
@@ -198,7 +203,7 @@ def _train(run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Para
             card=_card(run, recipe, prepared, trained),
         )
     else:
-        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
+        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
     if assess:
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
     facts = json.loads((run.path / "data" / "training.json").read_text())
@@ -232,8 +237,11 @@ def _check_resume(run: Run, identity: str) -> None:
         )
 
 
-def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
-    """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report."""
+def evaluate(run: Run | str | Path, *, found: Read | None = None, show: Show | None = None) -> Run:
+    """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report.
+
+    `found` is data that was read and divided before.
+    """
     show = show or Show()
     run = run if isinstance(run, Run) else Run(run)
     if run.stages:
@@ -252,11 +260,11 @@ def evaluate(run: Run | str | Path, *, show: Show | None = None) -> Run:
     tokenizer = load_tokenizer(recipe.model)
     run.lock()
     try:
-        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
-        _same_data(run, prepared)
+        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
+        data_hash = _same_data(run, prepared)
         _assess(run, recipe, prepared, objective, tokenizer, show=show)
-        if run.status["state"] != "budget":
-            run.set_status("done")
+        state = run.status["state"]
+        run.set_status(state if state == "budget" else "done", data_hash=data_hash)
     finally:
         run.unlock()
     return run

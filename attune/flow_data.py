@@ -128,11 +128,18 @@ def audit(
 
 
 def prepare_run(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show: Show | None = None, teach: bool = True
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    run: Run,
+    show: Show | None = None,
+    teach: bool = True,
+    found: Read | None = None,
 ) -> tuple[Prepared, Objective, Recipe]:
     """Read, divide and tokenise a run's data; returns it with the objective and the recipe as now decided.
 
     `teach=False` leaves the data's own answers where a teacher would write others (`objective.mode: sequence`).
+    `found` is data that was read and divided before: the trials of a search share it, without its test part.
     """
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
@@ -162,7 +169,7 @@ def prepare_run(
         ledgers = run.path.parent / ".splits"
         ledgers.mkdir(parents=True, exist_ok=True)
         (run.path / "data").mkdir(exist_ok=True)
-        found = read(
+        found = found or read(
             recipe,
             prepared=run.path.parent / ".prepared",
             ledger=ledgers / f"{_data_key(recipe)}.jsonl",

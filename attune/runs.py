@@ -20,7 +20,7 @@ from typing import Any
 
 from attune.errors import MachineError, UsageError
 
-__all__ = ["Run", "write_json", "write_text", "fsync_dir", "list_runs"]
+__all__ = ["Run", "write_json", "write_text", "fsync_dir", "take_lock", "list_runs"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
@@ -53,6 +53,29 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def take_lock(folder: Path) -> int:
+    """Be the only process that writes to a folder, until the descriptor is closed or the process ends.
+
+    Raises: MachineError naming the owner's pid and host.
+    """
+    import fcntl
+
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.read(fd, 200).decode(errors="replace").strip()
+        os.close(fd)
+        raise MachineError(
+            f"{folder} is in use",
+            why=f"another process writes to it ({owner})",
+            fix="wait for it, or choose another --out",
+        ) from error
+    os.ftruncate(fd, 0)
+    os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+    return fd
 
 
 class Run:
@@ -108,7 +131,7 @@ class Run:
         return json.loads((self.path / "status.json").read_text())
 
     def set_status(self, state: str, **facts: Any) -> None:
-        """created | running | done | budget | interrupted | failed | diverged, with facts that explain it."""
+        """created | running | done | budget | interrupted | pruned | failed | diverged, with facts that explain it."""
         if not self.writes:
             return
         write_json(self.path / "status.json", {**self.status, "state": state, "updated": time.time(), **facts})
@@ -120,24 +143,8 @@ class Run:
 
         Raises: MachineError naming the owner's pid and host.
         """
-        import fcntl
-
-        if not self.writes:
-            return
-        fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(fd, 200).decode(errors="replace").strip()
-            os.close(fd)
-            raise MachineError(
-                f"{self.path} is in use",
-                why=f"another process writes to it ({owner})",
-                fix="wait for it, or choose another --out",
-            ) from error
-        os.ftruncate(fd, 0)
-        os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._lock = fd
+        if self.writes:
+            self._lock = take_lock(self.path)
 
     def unlock(self) -> None:
         if self._lock is not None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
-def compare(first: Run, second: Run) -> dict[str, Any]:
-    """First minus second on the first's main figure, paired over the test rows that both answered.
+def compare(first: Run, second: Run, metric: str | None = None) -> dict[str, Any]:
+    """First minus second on the first's main figure (or `metric`), paired over the test rows that both answered.
 
     Raises: UsageError if they were not measured on the same rows, or not on the same figure.
     """
@@ -29,7 +29,7 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
             f"{first.path} and {second.path} cannot be compared",
             why=f"one is judged by {a['primary']}, the other by {b['primary']}",
         )
-    name = a["primary"]
+    name = metric or a["primary"]
     rows = {}
     contents: list[str] = []
     groups = None
@@ -51,11 +51,11 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
             f"{contents[1][:12]}): the test set changed in between",
             fix="train the older run again on the test set as it is now",
         )
-    metric: Any = TaskMean.of(a["tasks"]) if a.get("tasks") else metrics_for(a["task"], [name])[0]
-    pair = paired(metric, table_a, table_b, groups=groups)
+    figure: Any = TaskMean.of(a["tasks"]) if a.get("tasks") else metrics_for(a["task"], [name])[0]
+    pair = paired(figure, table_a, table_b, groups=groups)
     sure = "a real difference" if pair.p < 0.05 else "not told apart"
     sentence = (
-        f"{name}: {first.path.name} {metric.value(table_a):.4f}, {second.path.name} {metric.value(table_b):.4f}; "
+        f"{name}: {first.path.name} {figure.value(table_a):.4f}, {second.path.name} {figure.value(table_b):.4f}; "
         f"difference {pair.difference:+.4f} (95 % interval {pair.low:+.4f} to {pair.high:+.4f}), p {pair.p:.3g}, "
         f"{len(ids_a)} rows: {sure}"
     )

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from attune.data.prepare import Prepared
     from attune.model.policy import Policy
     from attune.objectives.base import Objective
+    from attune.recipe import Recipe
     from attune.records import Record
 
-__all__ = ["PRIMARY", "metrics_for", "quick_figures"]
+__all__ = ["PRIMARY", "metrics_for", "quick_figures", "watched"]
 
 PRIMARY = {
     "classification": "f1_macro",
@@ -24,6 +25,18 @@ PRIMARY = {
     "text": "loss",
 }
 """The figure that decides where the recipe names none."""
+
+
+LOWER_IS_BETTER = ("loss", "perplexity", "mse", "mae", "log_loss", "brier", "ece", "invalid_rate")
+
+
+def watched(recipe: Recipe, task: str) -> tuple[str, bool]:
+    """The validation figure that chooses the checkpoint (and between the trials of a search): its name, and whether
+    higher is better."""
+    name = PRIMARY[task] if recipe.evaluate.primary is None else recipe.evaluate.primary
+    if recipe.train.early_stopping is not None and recipe.train.early_stopping.metric:
+        name = recipe.train.early_stopping.metric
+    return name, name not in LOWER_IS_BETTER
 
 
 def metrics_for(task: str, wanted: Any = "auto") -> list[Any]:

@@ -3,6 +3,6 @@
 `schema` says what may be asked for; `yaml`, `names`, `errors` and `file` read it; `help` explains it.
 """
 
-from attune.recipe.schema import Adapter, Data, EarlyStopping, Evaluate, Model, Objective, Recipe, Split, Train
+from attune.recipe.schema import Adapter, Data, EarlyStopping, Evaluate, Model, Objective, Recipe, Search, Split, Train
 
-__all__ = ["Adapter", "Data", "EarlyStopping", "Evaluate", "Model", "Objective", "Recipe", "Split", "Train"]
+__all__ = ["Adapter", "Data", "EarlyStopping", "Evaluate", "Model", "Objective", "Recipe", "Search", "Split", "Train"]

@@ -22,7 +22,7 @@ from attune.recipe.names import translate
 from attune.recipe.stages import complete
 from attune.recipe.yaml import Key, Layer, Reader, compose, read
 
-__all__ = ["load", "dump", "fingerprint", "explain", "json_schema"]
+__all__ = ["load", "dump", "fingerprint", "parsed", "explain", "json_schema"]
 
 EITHER: dict[Key, str] = {("train", "batch_size"): "batch_tokens", ("train", "batch_tokens"): "batch_size"}
 """One replaces the other when an upper layer gives it."""
@@ -97,7 +97,7 @@ def _item(listed: list[Any], item: Any, at: Key, upper: Layer) -> int:
     )
 
 
-def _parsed(text: str, name: str) -> Any:
+def parsed(text: str, name: str) -> Any:
     """The value of an override: a YAML scalar, or a list or mapping in brackets; anything else is text as it stands."""
     text = text.strip()
     if text[:1] in ("{", "[", '"', "'"):
@@ -128,7 +128,7 @@ def _overrides(overrides: Iterable[str] | Mapping[str, Any]) -> Layer:
             if not equals:
                 raise UsageError(f"override '{text}' has no '='", fix="write it as train.epochs=1")
             where = f"override {key.strip()}={value.strip()[:60]}"
-            pairs.append((key.strip(), _parsed(value, where), where))
+            pairs.append((key.strip(), parsed(value, where), where))
     for dotted, value, where in pairs:
         if not re.fullmatch(r"\w+(\.[\w-]+)*", dotted):
             raise UsageError(f"override '{dotted}' is not a key", fix="write it as train.epochs=1")
@@ -231,6 +231,6 @@ def dump(recipe: Recipe) -> str:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 over all that changes the result: everything but the name and the trackers."""
-    values = recipe.model_dump(mode="json", exclude={"name", "track"})
+    """SHA-256 over all that changes the result: everything but the name, the trackers and the search."""
+    values = recipe.model_dump(mode="json", exclude={"name", "track", "search"})
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

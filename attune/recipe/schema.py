@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from attune.recipe.base import Number, OffIsNull, PluginChoice, Positive, Section, Share, Whole, known, seconds
+from attune.recipe.space import ranges
 
 __all__ = [
     "Recipe",
@@ -29,6 +30,7 @@ __all__ = [
     "EarlyStopping",
     "Evaluate",
     "SuiteChoice",
+    "Search",
 ]
 
 
@@ -392,6 +394,41 @@ class Evaluate(Section):
     _baselines = field_validator("baselines")(known("baseline", "auto"))
 
 
+class Search(Section):
+    """Which settings `attune search` tries, and for how long; training itself ignores it."""
+
+    space: dict[str, Any] = {}
+    """Ranges by dotted key: `{train.learning_rate: {low: 1e-5, high: 1e-3}, adapter.r: [4, 8, 16]}`; `log` and `step`
+    may stand beside `low` and `high`. Empty means the usual ones for the adapter and the task."""
+    budget: str | None = None
+    """Time for the whole search with its final test: 20m, 2h. null means as long as `trials` take."""
+    trials: Positive | None = None
+    """Most trials, the recipe itself counted. null means 20 without a budget, and no limit with one."""
+    workers: Positive = 1
+    """Trials trained side by side, each in a process of its own with its share of the CPU threads."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """How the next setting is drawn: from what did well so far (TPE), or evenly."""
+    pruner: Literal["asha", "hyperband", "none"] = "asha"
+    """How poor trials are cut short: successive halving, several such brackets, or not at all."""
+    reduction: Annotated[Whole, Field(ge=2, le=10)] = 3
+    """One trial in so many goes on from each rung of the pruner."""
+    keep: Literal["best", "all"] = "best"
+    """Whose weights stay on disk: those of the best trial and of the recipe itself, or of every trial."""
+
+    @field_validator("space")
+    @classmethod
+    def _ranges(cls, space: dict[str, Any]) -> dict[str, Any]:
+        ranges(space)
+        return space
+
+    @field_validator("budget")
+    @classmethod
+    def _duration(cls, budget: str | None) -> str | None:
+        if budget is not None:
+            seconds(budget)
+        return budget
+
+
 class Recipe(Section):
     """Everything that decides a run."""
 
@@ -414,6 +451,8 @@ class Recipe(Section):
     stages: list[dict[str, Any]] = []
     """Trainings one after another, each a partial recipe over what stands beside `stages`, each starting from the
     model before it: `[{objective: pretrain, data: {path: texts}}, {objective: sft, data: {path: chats.jsonl}}]`."""
+    search: Search = Search()
+    """Which settings `attune search` tries, and for how long; training itself ignores it."""
     track: list[Literal["tensorboard"]] = []
     """Where figures are sent besides metrics.jsonl. `tensorboard` needs the extra `track`."""
 

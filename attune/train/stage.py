@@ -11,7 +11,7 @@ import torch
 
 from attune.data.batch import Loader
 from attune.errors import RecipeError
-from attune.evaluate.measure import PRIMARY, quick_figures
+from attune.evaluate.measure import quick_figures, watched
 from attune.model import machine
 from attune.model.build import build, trained_share
 from attune.model.earlier import kept_head
@@ -128,9 +128,7 @@ def train_stage(
         recipe = recipe.replace({"train.max_steps": steps})
     freeze(recipe)
     settings = recipe.train
-    primary = PRIMARY[prepared.task] if recipe.evaluate.primary is None else recipe.evaluate.primary
-    if settings.early_stopping is not None and settings.early_stopping.metric:
-        primary = settings.early_stopping.metric
+    primary, higher = watched(recipe, prepared.task)
     per_epoch = loader.steps_per_epoch
     eval_every = settings.eval_every or max(1, min(per_epoch // 2 or 1, max(1, steps // 4)))
     evaluate = None
@@ -146,7 +144,6 @@ def train_stage(
         run.rewind(resume.step)
     run.set_status("running", pid_step=resume.step if resume else 0)
     started = time.monotonic()
-    higher = primary not in ("loss", "perplexity", "mse", "mae", "log_loss", "brier", "ece", "invalid_rate")
     progress = fit(
         policy,
         objective,

@@ -17,7 +17,7 @@ from attune import __version__
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
 COMMANDS = ["", "run", "train", "evaluate", "chat", "show", "ls", "compare", "doctor", "schema", "explain", "init"]
-COMMANDS += ["import", "data", "distill"]
+COMMANDS += ["import", "data", "distill", "search"]
 COMMANDS += [f"data {name}" for name in "check show split prepare audit label synthesize distill review".split()]
 COMMANDS += ["data diff", "data forget"]
 KINDS = {

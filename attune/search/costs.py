@@ -1,0 +1,61 @@
+"""How long a trial will take, and the final test, from the trials that ended."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attune.recipe import Recipe
+
+__all__ = ["Costs"]
+
+SCORING = 1 / 3
+"""What an example costs to score, as a share of what it costs to train on: the forward pass alone."""
+WRITING = 10
+"""What an example costs where an answer is written token by token, in examples trained on."""
+
+
+class Costs:
+    """Seconds a unit of work, learned from ended trials; a unit is an example (a token where steps count tokens)."""
+
+    def __init__(self, fixed: float, rows: int):
+        """`fixed`: seconds a process needs before its first step. `rows`: training rows."""
+        self.fixed, self.rows = fixed, rows
+        self._seen: list[tuple[str, float]] = []
+
+    @property
+    def known(self) -> bool:
+        """Whether anything ended yet."""
+        return bool(self._seen)
+
+    def work(self, recipe: Recipe) -> float:
+        """Examples that a trial trains on over its whole schedule."""
+        train = recipe.train
+        if train.max_steps is not None:
+            return float(train.max_steps * (train.batch_size or train.batch_tokens or 1))
+        return train.epochs * self.rows
+
+    def learn(self, recipe: Recipe, seconds: float, share: float) -> None:
+        """A trial took so long for that share of its schedule."""
+        at_work = seconds - self.fixed
+        if share > 0 and at_work > 0:
+            self._seen.append((recipe.adapter.name, at_work / (self.work(recipe) * share)))
+
+    def of_trial(self, recipe: Recipe) -> float:
+        """Seconds that a trial will take, from those of the same adapter where there are any; 0 while unknown."""
+        if not self._seen:
+            return 0.0
+        same = [cost for adapter, cost in self._seen if adapter == recipe.adapter.name]
+        return self.fixed + statistics.median(same or [cost for _, cost in self._seen]) * self.work(recipe)
+
+    def of_test(self, recipe: Recipe, facts: dict[str, Any]) -> float:
+        """Seconds that the final test of two models will take."""
+        rows = facts["rows"].get("test", 0)
+        if not self._seen or not rows:
+            return self.fixed
+        one_epoch = self.work(recipe.replace({"train.epochs": 1.0, "train.max_steps": None}))
+        row = statistics.median(cost for _, cost in self._seen) * one_epoch / max(1, self.rows)
+        if facts["task"] == "generation":
+            return self.fixed + 2 * WRITING * row * min(rows, recipe.evaluate.generate_rows)
+        return self.fixed + 2 * SCORING * row * rows

@@ -1,0 +1,64 @@
+"""The learning-rate range test: what is read off a curve, and a real sweep of the bundled model."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attune.errors import UsageError
+from attune.search.lr_range import lr_range, read_off
+
+
+def curve(best: float, wrong: float, n: int = 120) -> tuple[list[float], list[float]]:
+    """Loss falls most around `best` and rises from `wrong`."""
+    rates = np.geomspace(1e-6, 1.0, n)
+    fall = 1 / (1 + np.exp(-3 * (np.log(rates) - math.log(best))))
+    rise = np.exp(2.5 * (np.log(rates) - math.log(wrong)))
+    noise = np.random.default_rng(0).normal(0, 0.02, n)
+    return rates.tolist(), (3 - 2 * fall + rise + noise).tolist()
+
+
+def test_the_steepest_point_and_the_divergence_are_found() -> None:
+    rates, losses = curve(best=1e-3, wrong=1e-1)
+    found = read_off(rates, losses, usual=2e-3)
+    # the running mean lags by some steps of 12 % each
+    assert 7e-4 < found.steepest < 4e-3
+    assert found.diverges is not None and 5e-2 < found.diverges < 0.5
+    assert found.suggestion == pytest.approx(min(found.steepest, found.diverges / 10), rel=0.06)
+    near = read_off(*curve(best=1e-3, wrong=4e-3), usual=2e-3)
+    assert near.suggestion < found.suggestion and near.diverges is not None
+
+
+def test_a_curve_that_only_falls_does_not_diverge() -> None:
+    rates, losses = curve(best=1e-2, wrong=1e9)
+    found = read_off(rates, losses, usual=1e-3)
+    assert found.diverges is None and "never diverged" in found.sentence
+
+
+def test_too_short_a_curve_is_refused() -> None:
+    with pytest.raises(UsageError, match="no finite number"):
+        read_off([1e-3] * 5, [1.0] * 5, 1e-3)
+    for wrong in ({"steps": 5}, {"low": 1.0, "high": 0.1}, {"low": -1.0}):
+        with pytest.raises(UsageError):
+            lr_range({"data": {"path": "x.csv"}}, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_the_starter_leaves_only_its_page(tmp_path: Path) -> None:
+    words = np.random.default_rng(0).choice(list("abcdefghijklmnop"), size=(120, 8))
+    kinds = [("red", "blue", "green")[n % 3] for n in range(120)]
+    rows = ["note,kind", *(f"{' '.join(line)} {kind} {n},{kind}" for n, (line, kind) in enumerate(zip(words, kinds)))]
+    (tmp_path / "d.csv").write_text("\n".join(rows) + "\n")
+    recipe = {
+        "data": {"path": str(tmp_path / "d.csv"), "target": "kind", "split": {"validation": 0.0, "test": 0.2}},
+        "adapter": "full",
+        "objective": {"name": "classify", "head_init": "random"},
+    }
+    found = lr_range(recipe, steps=50, out=tmp_path / "out")
+    again = lr_range(recipe, steps=50)
+    assert found.losses == again.losses  # the same sweep: a step depends on the seed and its number
+    assert found.usual / 300 <= found.suggestion <= found.usual * 30
+    assert min(found.smoothed) < 0.7 * found.smoothed[0]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lr-range.html"]
+    assert "<script" not in (tmp_path / "out/lr-range.html").read_text()
