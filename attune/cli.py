@@ -186,6 +186,28 @@ def train(
 
 
 @app.command()
+def transfer(
+    recipe: Annotated[str, typer.Argument(help="A recipe.yaml of several tasks.", show_default=False)],
+    overrides: Overrides = None,
+    set_: Set = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the tasks of a recipe together and each alone, and say which are helped or harmed by the others."""
+    from attune import flow_transfer
+    from attune.terminal import Terminal
+
+    stopping.stop_in_order()
+    changes = [*(overrides or []), *(set_ or [])]
+    done = flow_transfer.transfer(recipe, changes, out=out, show=Terminal(quiet=quiet))
+    if as_json:
+        print(json.dumps({"run": str(done.path), "transfer": done.results["transfer"]}, ensure_ascii=False))
+    else:
+        print(f"attune show {done.path}")
+
+
+@app.command()
 def evaluate(run: RunDir, as_json: Json = False, quiet: Quiet = False) -> None:
     """Measure a run's model and every baseline again, and rewrite its report."""
     from attune import flow

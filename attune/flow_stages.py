@@ -144,6 +144,7 @@ def measure_stages(run: Run, *, show: Show) -> None:
     matrix = forgetting(run, stages, say=show.say)
     results |= {
         "run": run.path.name,
+        "base": stages[0].results["base"],
         "stages": [_told(stage) for stage in stages],
         "forgetting": matrix,
         "metrics": {**results["metrics"], **_named(matrix)},

@@ -149,7 +149,7 @@ def join_tasks(recipe: Recipe, subs: dict[str, Prepared]) -> Prepared:
         clean_test_ids=[f"{name}/{number}" for name, one in subs.items() for number in one.clean_test_ids],
         stores=stores,
         renderer=whole.renderer,
-        manifest=_manifest(subs, f"shares of a step: {told}"),
+        manifest=_manifest(subs, f"shares of a step: {told}", dict(zip(subs, sizes)), dict(zip(subs, counts))),
         show=lambda n: "\n".join(f"=== {name} ===\n{one.show(n)}" for name, one in subs.items()),
         tasks=subs,
         mix=Mix(parts, counts, separate=mix.batches == "by_task"),
@@ -174,7 +174,9 @@ def _evened(store: ExampleStore) -> ExampleStore:
     return store.reweighted(weights.astype(np.float32))
 
 
-def _manifest(subs: Mapping[str, Prepared], shares: str) -> dict[str, Any]:
+def _manifest(
+    subs: Mapping[str, Prepared], shares: str, sizes: dict[str, int], per_epoch: dict[str, int]
+) -> dict[str, Any]:
     """The manifests of all tasks: sums where there is one number, each task's own under `tasks`."""
     every = {name: one.manifest for name, one in subs.items()}
     first = next(iter(every.values()))
@@ -208,7 +210,7 @@ def _manifest(subs: Mapping[str, Prepared], shares: str) -> dict[str, Any]:
         "labels": sorted({label for one in subs.values() for label in one.labels}),
         "preflight": first["preflight"] if len(every) == 1 else _preflights([m["preflight"] for m in every.values()]),
         **({"prepared": first["prepared"]} if "prepared" in first else {}),
-        "mix": {"summary": shares},
+        "mix": {"summary": shares, "sizes": sizes, "per_epoch": per_epoch},
         "tasks": every,
     }
 

@@ -10,6 +10,7 @@ from attune import charts, page, words
 from attune.evaluate.forgetting_view import matrix_view
 from attune.evaluate.report_distilled import distilled_head, distilled_rows
 from attune.evaluate.report_markdown import markdown
+from attune.evaluate.transfer_view import transfer_view
 from attune.runs import write_text
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def view(results: Results) -> dict[str, Any]:
         "notes": [(system["system"], system["note"]) for system in results["systems"] if system.get("note")],
         "stages": _stages(results),
         "forgetting": matrix_view(results["forgetting"]) if results.get("forgetting") else None,
+        "transfer": transfer_view(results.get("transfer") or []),
         "tasks": _tasks(results),
         "suites": _suites(results),
         "distilled": _distilled(results),

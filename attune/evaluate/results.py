@@ -220,6 +220,8 @@ class Results(TypedDict):
     systems: list[System]
     tasks: NotRequired[list[Task]]
     """Each of several tasks with its own metrics; empty where there is one."""
+    transfer: NotRequired[list[dict[str, Any]]]
+    """Each task alone against together: `attune transfer`."""
     stages: NotRequired[list[dict[str, Any]]]
     """One line for each stage of a run in stages."""
     forgetting: NotRequired[dict[str, Any]]

@@ -93,15 +93,18 @@ def whole_model(run: Path) -> Path:
 def _merged(run: Path, manifest: dict[str, Any]) -> Any:
     import torch
     from transformers import AutoModel
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
     from attune.model.load import resolve
     from attune.model.save import open_model, stored_dtype
     from attune.recipe import Recipe
 
-    disable_progress_bar()
+    logging.disable_progress_bar()
     if manifest["kind"] == "model":
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # "unexpected: score.weight" is what was asked for
         model = AutoModel.from_pretrained(run / "model", use_safetensors=True, dtype=torch.float32)
+        logging.set_verbosity(verbosity)
         return model.to(stored_dtype(str(run / "model")) or torch.float32)
     model, _ = open_model(run / "model", Recipe.load(run / "recipe.yaml"))
     config = getattr(model, "peft_config", {}).get("default")

@@ -179,6 +179,7 @@ def train_stage(
         "steps": progress.step,
         "planned_steps": steps,
         "epochs": round(loader.epoch_of(progress.step), 2),
+        "epochs_exact": loader.epoch_of(progress.step),
         "tokens": progress.tokens,
         "seconds": round(progress.seconds, 1),
         "session_seconds": round(time.monotonic() - started, 1),
