@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from attune import plugins
 from attune.errors import MachineError, RecipeError
 from attune.runs import fsync_dir, write_json
 
@@ -106,12 +107,17 @@ def _merged(run: Path, manifest: dict[str, Any]) -> Any:
         model = AutoModel.from_pretrained(run / "model", use_safetensors=True, dtype=torch.float32)
         logging.set_verbosity(verbosity)
         return model.to(stored_dtype(str(run / "model")) or torch.float32)
-    model, _ = open_model(run / "model", Recipe.load(run / "recipe.yaml"))
-    config = getattr(model, "peft_config", {}).get("default")
-    if config is None or getattr(config, "is_prompt_learning", False) or not hasattr(model, "merge_and_unload"):
+    recipe = Recipe.load(run / "recipe.yaml")
+    adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
+    if not adapter.merges:
         raise RecipeError(
             f"the adapter of {run} cannot be merged into its base",
-            why="its weights are inputs, not changes of the base's weights",
+            why=f"adapter '{adapter.name}' adds inputs to the model, it does not change its weights",
             fix="train that run with adapter.type=lora or full",
         )
-    return model.merge_and_unload().to(stored_dtype(resolve(manifest["base"])) or torch.float32)
+    # a quantised base is merged in full precision: rounding the sum again would lose what was learned
+    model, _ = open_model(run / "model", recipe, quantized=False)
+    model = adapter.merge(model)
+    if manifest["head"] != "lm":
+        model = getattr(model, model.base_model_prefix)
+    return model.to(stored_dtype(resolve(manifest["base"])) or torch.float32)

@@ -146,9 +146,10 @@ def stored_dtype(base: str) -> torch.dtype | None:
     return None
 
 
-def open_model(folder: Path, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
+def open_model(folder: Path, recipe: Recipe, *, quantized: bool = True) -> tuple[Any, dict[str, Any]]:
     """A saved folder as a transformers model in float32 (adapters applied), and its manifest.
 
+    `quantized=False` puts the adapter on the base in full precision, whatever it was trained on.
     Raises: RecipeError if the base is not the one that was tuned.
     """
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -169,6 +170,6 @@ def open_model(folder: Path, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
         labels=manifest["labels"],
         task=manifest["task"],
         pad_token_id=manifest.get("pad_id"),
-        quantize=manifest.get("quantize"),
+        quantize=manifest.get("quantize") if quantized else None,
     )
     return PeftModel.from_pretrained(base, folder), manifest

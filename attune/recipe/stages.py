@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from attune import plugins
 from attune.errors import RecipeError
 from attune.recipe import Recipe
 from attune.recipe.errors import explained
@@ -50,6 +51,15 @@ def complete(layer: Layer, merge: Any, source: Any) -> tuple[Layer, list[str]]:
         own.values.pop("stages", None)
         _chained(own, number, place)
         whole.append(_stage(merge(common, own), number, place, source))
+    for number, recipe in enumerate(whole[:-1]):
+        adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
+        if not adapter.merges:
+            raise RecipeError(
+                f"stage {number + 2} cannot start from stage {number + 1}",
+                where=layer.places.get(("stages", number, "adapter")) or where,
+                why=f"adapter '{adapter.name}' adds inputs to the model, so nothing can be merged into the next base",
+                fix="use it in the last stage only, or adapter.type=lora",
+            )
     names = [recipe.name for recipe in whole]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise RecipeError(f"two stages are called '{twice}'", where=where, fix="give each a `name`")

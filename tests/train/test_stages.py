@@ -200,6 +200,7 @@ def test_stages_that_cannot_be(base: str, data: Path) -> None:
     )
     assert "names no data" in refused(stages=[{"objective": "pretrain"}])
     assert "two stages are called" in refused("stages.2.name=general")
+    assert "nothing can be merged" in refused("stages.2.adapter=prompt_tuning")
     assert "list of partial recipes" in refused(stages={"a": 1})
 
 
