@@ -109,7 +109,7 @@ def _spans(said: str, text: str, labels: Sequence[str]) -> tuple[Span, ...] | No
     """Every line one known kind of words that stand in the text; the same words twice mean their next occurrence."""
     spans: list[Span] = []
     after: dict[str, int] = {}
-    for line in said.splitlines():
+    for line in said.split("\n"):  # U+2028 and its like stand inside a line
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError):

@@ -240,7 +240,7 @@ def parse_spans(answer: str, text: str, labels: Sequence[str]) -> tuple[Span, ..
     A line that is no JSON, has an unknown label or words that are not in the text is left out. The same words twice
     mean their next occurrence.
     """
-    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    lines = [line.strip() for line in answer.split("\n") if line.strip()]
     if not lines or _plainly(lines[0]) == NOTHING:
         return () if lines else None
     spans: list[Span] = []
