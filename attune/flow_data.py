@@ -143,6 +143,7 @@ def prepare_run(
     """
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
+    from attune.data.templating import schema_of, template_of
     from attune.evaluate.suites.compared import load_suites
     from attune.model.heads import check_recipe
     from attune.model.load import load_config
@@ -152,6 +153,7 @@ def prepare_run(
     show = show or Show()
     config = load_config(recipe.model)
     check_recipe(recipe, config)
+    schema_of(recipe)
     load_suites(recipe.evaluate.suites)  # a file that cannot be read is told before training, not after
     check_teacher(recipe, tokenizer)
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
@@ -181,6 +183,8 @@ def prepare_run(
         if recipe.objective.name == "auto":
             recipe = recipe.replace({"objective": {"name": OBJECTIVE_OF[found.task]}})
         recipe = recipe.replace({"data.task": found.task})
+        if found.task == "generation":
+            recipe = recipe.replace({"data.template": template_of(found.split.train)})
         found = answered(recipe, found, run, say=show.say) if teach else found
         check_recipe(recipe, config)
         prepared, length = render(

@@ -31,6 +31,7 @@ ROOMS = {
     "format": ("attune.data.formats",),
     "step": tuple(f"attune.data.{room}" for room in ("clean", "duplicates", "filters", "privacy", "augment")),
     "strategy": ("attune.data.label.strategies",),
+    "template": ("attune.data.templates",),
     "adapter": ("attune.model.adapters",),
     "objective": ("attune.objectives",),
     "metric": ("attune.evaluate.metrics",),

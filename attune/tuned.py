@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attune.data.templates.base import tagged, wrapped
 from attune.errors import UsageError
 from attune.recipe import Recipe
 from attune.records import Message, Record
@@ -103,8 +104,14 @@ class Tuned:
         return through(self.steps, Record(id="request", prompt=tuple(messages)))
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
-        """A conversation as token ids, up to where the answer begins."""
-        return self.renderer.prompt_ids(self.prepared(messages).prompt, tools)
+        """A conversation as token ids, up to where the answer begins. A single user turn is put as in training: behind
+        the instruction of the run's template."""
+        record = self.prepared(messages)
+        if self.recipe.data.template not in ("auto", "none", "chat"):
+            data = self.recipe.data
+            record = tagged(record, data.template, self.manifest.get("json_schema"), data.instruction)
+            record = wrapped(record, brief=bool(self.renderer.decoder_prefix))
+        return self.renderer.prompt_ids(record.prompt, tools)
 
     @property
     def engine(self) -> Any:

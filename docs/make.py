@@ -16,6 +16,7 @@ from typing import Any
 from attune import plugins
 from attune.recipe import Recipe
 from attune.recipe.help import explain
+from attune.records import Record
 
 HERE = Path(__file__).parent
 NOTE = "Made by `make docs` from the docstrings; do not edit.\n"
@@ -27,6 +28,10 @@ KINDS = {
     "step": (
         "Steps of the data desk",
         "What is done to data before training, in the order of `data.prepare: [NAME, NAME: {...options}]`.",
+    ),
+    "template": (
+        "Templates",
+        "What written answers are for: `data.template: NAME`. `auto` decides from the columns and says so.",
     ),
     "objective": ("Objectives", "What is minimised: `objective: NAME` or `objective: {name: NAME, ...options}`."),
     "adapter": ("Adapters", "Which weights train: `adapter: NAME` or `adapter: {type: NAME, ...options}`."),
@@ -94,6 +99,11 @@ def reference_page() -> str:
                 untrained = [] if kind != "format" else [task for task in tasks if task not in trained]
                 note = "; trained as generation, on the better or good answer" if untrained else ""
                 facts.append(f"- for: {', '.join(tasks)}{note}")
+            if kind == "template":
+                facts.append(f"- instruction: {_told(plugin)}")
+                shapes = [*(f"format `{name}`" for name in plugin.formats), *("/".join(c) for c in plugin.columns)]  # type: ignore[attr-defined]
+                facts.append(f"- recognised by: {', '.join(shapes) or 'nothing; it is what is left'}")
+                facts.append(f"- judged by: **{plugin.primary}**, {', '.join(plugin.metrics)}")  # type: ignore[attr-defined]
             if kind == "step":
                 where = {"all": "every part, and later requests", "train": "training rows"}
                 facts.append(f"- runs over: {where[plugin.scope]}")  # type: ignore[attr-defined]
@@ -128,6 +138,13 @@ def import_page() -> str:
 
 def _code(keys: str) -> str:
     return ", ".join(f"`{key}`" for key in keys.split(", ") if key)
+
+
+def _told(plugin: type) -> str:
+    """The instruction of a template, and the prefix for encoder-decoders, as text."""
+    template, record = plugin(), Record("example")
+    told, brief = template.instruction(record).strip(), template.brief(record).strip()
+    return f"`{told}`" + (f"; for encoder-decoders `{brief}`" if brief != told else "") if told else "none"
 
 
 def pages() -> dict[Path, str]:

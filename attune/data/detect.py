@@ -76,7 +76,16 @@ def detect(
         winner = plugins.get("format", format).name  # type: ignore[attr-defined]
     if task == "text" and winner in (None, "labelled", "spans") and not target:
         return _only_text(rows, columns, where)
-    nested = winner in ("split_pairs", "conll", "tokens_tags", "record", "squad", "text_pairs")
+    nested = winner in (
+        "split_pairs",
+        "conll",
+        "tokens_tags",
+        "record",
+        "squad",
+        "text_pairs",
+        "extraction",
+        "translation",
+    )
     by_columns = winner in (None, "labelled") or (
         format == "auto"
         and not nested

@@ -25,6 +25,8 @@ from attune.data.split import Split, split
 from attune.data.spool import Chosen, spooled
 from attune.data.steps import Context
 from attune.data.suppress import Suppression
+from attune.data.templates.base import wrapped
+from attune.data.templating import as_written_task, schema_of, template_of
 from attune.data.written import WRITABLE, instruction_for, written
 from attune.errors import DataError, RecipeError, UsageError
 
@@ -196,6 +198,17 @@ def _load(
             raise DataError(f"this looks like {loaded.task} data without any answer to train on", why=loaded.why)
         notices.append(f"{loaded.task} data: the better (or good) answer of each of {len(found)} rows is the answer")
         loaded.task, loaded.records = "generation", found
+    if loaded.task == "generation":
+        fitting = as_written_task(
+            loaded.records,
+            loaded,
+            template=data.template,
+            instruction=data.instruction,
+            schema=schema_of(recipe),
+            skip=data.on_bad_row == "skip",
+            notices=notices,
+        )
+        loaded.records = list(fitting) if spool is None else spooled(fitting, spool.with_suffix(".task"))
     return loaded
 
 
@@ -378,6 +391,8 @@ def render(
     adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
     context = getattr(config.get_text_config(), "max_position_embeddings", 1024) - adapter.virtual_tokens
     instruction = recipe.data.instruction if objective.head == "lm" else None
+    if found.task == "generation" and template_of(found.split.train) not in ("none", "chat"):
+        instruction = None  # it stands in the template's place
     if objective.head == "lm" and found.task in WRITABLE and instruction is None:
         instruction = instruction_for(found.task, kinds_of(found.task, labels), name)
     limit = recipe.data.max_length
@@ -409,6 +424,8 @@ def render(
         max_length=limit or context,
         truncate=recipe.data.truncate,
     )
+    brief = bool(renderer.decoder_prefix)
+    usable = {part: [wrapped(record, brief=brief) for record in records] for part, records in usable.items()}
     stores: dict[str, ExampleStore] = {}
     seen = usable
     if instruction is not None:

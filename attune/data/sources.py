@@ -65,6 +65,8 @@ class Report:
     task: str = ""
     why: str = ""
     """One sentence: what was seen and what was chosen."""
+    columns: list[str] = field(default_factory=list)
+    """Names in the rows, ours where the user mapped them."""
     counts: dict[str, Any] = field(default_factory=dict)
     """read, kept, bad: int; dropped: reason -> count; notices: kind -> count."""
     sources: list[Source] = field(default_factory=list)
@@ -272,6 +274,9 @@ class _Reading:
         )
         found.mapping.notices, found.mapping.raw = self.notices, self.raw
         self.report.format, self.report.task, self.report.why = found.format.name, found.task, found.why
+        self.report.columns = list(
+            dict.fromkeys(key for _, row in sample for key in renamed(row, found.mapping.columns))
+        )
         yield from self._convert(found, itertools.chain(sample, rows))
         self._finish()
 

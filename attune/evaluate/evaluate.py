@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attune import plugins
 from attune.data.written import WRITABLE
 from attune.errors import UsageError
-from attune.evaluate.measure import PRIMARY, metrics_for
+from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
 from attune.evaluate.metrics.calibration import reliability
 from attune.evaluate.metrics.counts import confusion, per_class
 from attune.evaluate.predictions import Predictions
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from attune.runs import Run
 
 __all__ = ["evaluate_run"]
-
-GENERATION_PRIMARY = "rougeL"
-"""Decides between written answers: the loss is compared too, but not every system has one."""
 
 
 def evaluate_run(
@@ -90,6 +88,7 @@ def evaluate_run(
         if key.startswith("validation/") and isinstance(value, float):
             size = len(prepared.stores["validation"])
             named.setdefault(key, {"value": value, "low": None, "high": None, "n": size})
+    figures: dict[str, Any] = {name: plugins.get("metric", name)() for name in tuned}
     suites = compare_suites(run, recipe, objective, tokenizer, prepared.train, say=say)
     for row in suites:
         named |= {f"suite/{row['suite']}/{name}": dict(figure) for name, figure in row["tuned"].items()}
@@ -109,6 +108,7 @@ def evaluate_run(
         },
         "verdict": {"word": judged.word, "sentence": judged.sentence, "evidence": judged.evidence, "ship": judged.ship},
         "primary": primary,
+        "signatures": {name: metric.signature for name, metric in figures.items() if hasattr(metric, "signature")},
         "higher_is_better": higher,
         "metrics": named,
         "systems": rows,
@@ -168,12 +168,15 @@ def _measured(
         policy, layout = tuned
         systems = answers_of(policy, layout, recipe, prepared, objective, tokenizer, part, records, asked)
     systems += baseline_answers(recipe, prepared, objective, tokenizer, part, asked, say, base)
-    metrics = metrics_for(prepared.task, recipe.evaluate.metrics)
+    metrics = metrics_for(prepared.task, recipe.evaluate.metrics, asked)
     if base is not None:  # one of several tasks takes those of the list that fit it
-        metrics = [metric for metric in metrics if prepared.task in metric.tasks] or metrics_for(prepared.task)
-    usual = GENERATION_PRIMARY if prepared.task == "generation" else PRIMARY[prepared.task]
+        metrics = [metric for metric in metrics if prepared.task in metric.tasks] or metrics_for(
+            prepared.task, records=asked
+        )
+    # The loss is compared too, but not every system has one: written answers are judged by what is written.
+    usual = judged_by(asked)[1] if prepared.task == "generation" else PRIMARY[prepared.task]
     primary = recipe.evaluate.primary or usual
-    if base is not None and primary not in [metric.name for metric in metrics_for(prepared.task)]:
+    if base is not None and primary not in [metric.name for metric in metrics_for(prepared.task, records=asked)]:
         primary = usual
     if primary not in [metric.name for metric in metrics]:
         metrics += metrics_for(prepared.task, [primary])

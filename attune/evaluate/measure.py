@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attune import plugins
+from attune.data.templates.base import NAME
 from attune.evaluate.predict import predict_labels, predict_text
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.records import Record
 
-__all__ = ["PRIMARY", "metrics_for", "quick_figures", "watched"]
+__all__ = ["PRIMARY", "judged_by", "metrics_for", "quick_figures", "watched"]
 
 PRIMARY = {
     "classification": "f1_macro",
@@ -39,9 +41,19 @@ def watched(recipe: Recipe, task: str) -> tuple[str, bool]:
     return name, name not in LOWER_IS_BETTER
 
 
-def metrics_for(task: str, wanted: Any = "auto") -> list[Any]:
-    """Metric objects of a task, or those named."""
+def judged_by(records: Sequence[Record]) -> tuple[list[str], str]:
+    """Names of the metrics of written answers to these records, and the one that decides, by their templates."""
+    names = sorted({record.meta.get(NAME, "none") for record in records})
+    found: list[Any] = [plugins.get("template", name) for name in names] or [plugins.get("template", "none")]
+    metrics = list(dict.fromkeys(metric for template in found for metric in template.metrics))
+    return metrics, found[0].primary if len(found) == 1 else plugins.get("template", "none").primary  # type: ignore[attr-defined]
+
+
+def metrics_for(task: str, wanted: Any = "auto", records: Sequence[Record] = ()) -> list[Any]:
+    """Metric objects of a task (for written answers: of the records' templates), or those named."""
     found = plugins.find("metric")
+    if task == "generation" and wanted == "auto":
+        wanted = judged_by(records)[0]
     chosen = [name for name, metric in found.items() if task in metric.tasks] if wanted == "auto" else list(wanted)  # type: ignore[attr-defined]
     return [found[name]() for name in chosen]
 

@@ -91,7 +91,10 @@ def view(results: Results) -> dict[str, Any]:
         "forest": _forest(results),
         "table": _table(results, "metrics"),
         "clean": _table(results, "clean_metrics") if any(s.get("clean_metrics") for s in results["systems"]) else None,
-        "notes": [(system["system"], system["note"]) for system in results["systems"] if system.get("note")],
+        "notes": [
+            *((system["system"], system["note"]) for system in results["systems"] if system.get("note")),
+            *(results.get("signatures") or {}).items(),
+        ],
         "stages": _stages(results),
         "forgetting": matrix_view(results["forgetting"]) if results.get("forgetting") else None,
         "transfer": transfer_view(results.get("transfer") or []),

@@ -213,6 +213,8 @@ class Results(TypedDict):
     method: Method
     verdict: VerdictRow
     primary: str
+    signatures: NotRequired[dict[str, str]]
+    """Metric -> settings and version of the library behind it."""
     higher_is_better: dict[str, bool]
     """Metric -> direction."""
     metrics: dict[str, Figure]

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from attune.data.seq2seq import renderer_for
+from attune.data.templating import schema_of
 from attune.errors import MachineError, RecipeError
 from attune.model import load as loading
 from attune.model.build import build
@@ -90,6 +91,7 @@ def save_model(
             "pad_id": tokenizer.pad_token_id,
             "quantize": adapter.quantize,
             "prepare": steps,
+            "json_schema": schema_of(recipe),
             "base": recipe.model.base,
             "base_files": loading.fingerprint(recipe.model.base),
         }

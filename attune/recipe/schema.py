@@ -125,6 +125,10 @@ class Source(Section):
     """How much of it a step holds, relative to its size (see `mix`): 2 shows it twice as often. 0 only measures it."""
     task: Task | None = None
     """What is to be learned from it."""
+    template: str | None = None
+    """What its written answers are for, as `data.template`."""
+    json_schema: str | None = None
+    """The JSON Schema file that its extracted values obey, as `data.json_schema`."""
     instruction: str | None = None
     """What the model is told before each text; frozen into the recipe where label tasks are written as text."""
     target: str | None = None
@@ -211,9 +215,17 @@ class Data(Section):
     """What an unreadable row does: stop with its line and column, or be left out, counted and written to a file."""
     max_drop: Share = 0.05
     """Share of rows that may be left out because they lack a label or an answer before it is an error."""
+    template: str = "auto"
+    """What written answers are for: `summarize`, `translate`, `answer`, `extract`, `rewrite`, `chat`, or `none` for
+    prompts as they stand. It gives the instruction before each text and the figures that judge. `auto` decides from the
+    columns and says so."""
+    json_schema: str | None = None
+    """A JSON Schema file that extracted values obey (template `extract`): the instruction carries it, training rows
+    that break it are errors, answers are held against it."""
     instruction: str | None = None
-    """What the prompted base is asked to do in label tasks (zero-shot and few-shot baselines), and what stands before
-    each text where `sft` learns labels as text. null is made from the task and its labels."""
+    """What the model is asked to do, in your words: before each text of a written task (in place of the template's),
+    before each text where `sft` learns labels as text, and in the prompted base's prompts of label tasks. null is made
+    from the template, or from the task and its labels."""
 
     @field_validator("path")
     @classmethod
@@ -234,6 +246,7 @@ class Data(Section):
         return self
 
     _format = field_validator("format")(known("format", "auto"))
+    _template = field_validator("template")(known("template", "auto"))
 
     @property
     def sources(self) -> list[Source]:

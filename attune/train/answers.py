@@ -61,11 +61,12 @@ def answered(recipe: Recipe, found: Read, run: Run, *, say: Say = lambda line: N
 
 def _written(recipe: Recipe, records: Sequence[Record], writer: Any, name: str, say: Say) -> dict[str, str]:
     """Record id -> the teacher's answer, where it has one."""
+    from attune.data.templates.base import wrapped
     from attune.endpoint import Ask
 
     options: Any = recipe.objective.options
     asks = []
-    for record in records:
+    for record in (wrapped(record, brief=False) for record in records):  # the teacher is told what is asked, too
         rows = [(message.role, message.content) for message in record.prompt]
         if options.endpoint is not None:  # servers know no raw text
             rows = [("user" if role == "text" else role, content) for role, content in rows]

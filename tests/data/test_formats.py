@@ -53,6 +53,8 @@ ROWS: dict[str, dict] = {
             }
         ]
     },
+    "extraction": {"text": "Ann left.", "json": {"who": "Ann"}},
+    "translation": {"translation": {"de": "Guten Tag", "en": "Good day"}},
     "text": {"text": "Once upon a time.", "source": "books"},
     "text_pairs": {"document": "long one\nshort\n*******\nlong two\nshort two\n*******\n"},
     "tokens_tags": {"tokens": ["Ann", "left"], "ner_tags": ["B-PER", "O"]},

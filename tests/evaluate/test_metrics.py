@@ -300,7 +300,13 @@ def test_every_metric_keeps_the_contract(name: str) -> None:
     assert metric.tasks and set(metric.tasks) <= set(TASKS)
     gold: Any = {"classification": "a", "regression": 1.5, "tagging": (Span(0, 1, "X"),)}.get(metric.tasks[0], "a")
     records = [
-        Record(id=str(row), label=gold, completions=(Completion((Message("assistant", "one two three four"),)),))
+        Record(
+            id=str(row),
+            prompt=(Message("user", "one two five"),),
+            label=gold,
+            completions=(Completion((Message("assistant", "one two three four"),)),),
+            meta={"attune.schema": "{}"},
+        )
         for row in range(3)
     ]
     outputs = [gold if metric.tasks[0] != "generation" else "one two three four", None, gold]
@@ -317,6 +323,11 @@ def test_every_metric_keeps_the_contract(name: str) -> None:
         "r2",
     )
     assert math.isnan(metric.value(statistics[:0]))
+
+
+def test_translation_figures_carry_their_signature() -> None:
+    for name in ("bleu", "chrf"):
+        assert "version:" in plugins.get("metric", name)().signature  # type: ignore[attr-defined]
 
 
 def test_a_row_without_a_label_or_reference_is_named() -> None:

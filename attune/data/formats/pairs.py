@@ -16,6 +16,10 @@ PAIRS = (
     ("text", "summary"),
     ("dialogue", "summary"),
     ("complex", "simple"),
+    ("original", "rewritten"),
+    ("original", "simplified"),
+    ("informal", "formal"),
+    ("draft", "revised"),
     ("question", "answer"),
     ("input", "output"),
     ("input", "target"),
@@ -24,7 +28,8 @@ PAIRS = (
 
 class Pairs(Format):
     """`{"source": text or [sentences], "target": text or [references]}`, also document/summary, article/highlights,
-    complex/simple, question/answer, input/output
+    complex/simple, original/rewritten, original/simplified, informal/formal, draft/revised, question/answer,
+    input/output
 
     A list of source sentences is joined by spaces. Of several references the first is learnt; all are kept in
     meta["references"] for metrics.

@@ -26,6 +26,7 @@ class Metric(Protocol):
     tasks: ClassVar[tuple[str, ...]]
     """Tasks (see `predictions.TASKS`) it is computed for by default."""
     higher_is_better: ClassVar[bool]
+    # A metric may have a `signature`: settings and version behind the figure, for the report.
     # A metric may also name the optional field of Predictions it cannot do without: `needs = "scores"`.
 
     def statistics(self, records: list[Record], predictions: Predictions) -> np.ndarray: ...

@@ -25,6 +25,13 @@ class _Corpus(ABC):
     @abstractmethod
     def scorer(self) -> Any: ...
 
+    @property
+    def signature(self) -> str:
+        """Everything that the figure depends on, as sacrebleu writes it."""
+        scorer = self.scorer()
+        scorer.num_refs = -1  # as many as a row has
+        return str(scorer.get_signature())
+
     def statistics(self, records: list[Record], predictions: Predictions) -> np.ndarray:
         """Counts of each row, as sacrebleu's own significance tests take them. Shapes: [N, 10] BLEU, [N, 18] chrF."""
         import numpy as np

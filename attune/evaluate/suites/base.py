@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from attune.data.templates.base import wrapped
 from attune.plugins import Options
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ def measure(suite: Suite, questions: Questions, subject: Subject) -> Measured:
     from attune.evaluate.stats import bootstrap
 
     started = time.monotonic()
+    brief = bool(subject.renderer.decoder_prefix)
+    questions = replace(questions, records=[wrapped(record, brief=brief) for record in questions.records])
     predictions = suite.answer(questions, subject)
     found = Measured(
         suite.label,

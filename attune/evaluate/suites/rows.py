@@ -33,6 +33,10 @@ class Rows(Suite):
         """Which column holds which part, as `data.columns`."""
         target: str | None = None
         """The column to predict, as `data.target`."""
+        template: str = "auto"
+        """What written answers are for, as `data.template`."""
+        instruction: str | None = None
+        """The instruction before each text, as `data.instruction`."""
         metrics: list[str] | Literal["auto"] = "auto"
         """Figures to compute. `auto` means those of the task."""
         primary: str | None = None
@@ -47,9 +51,9 @@ class Rows(Suite):
     def load(self) -> Questions:
         import numpy as np
 
-        from attune import plugins
         from attune.data.sources import load_records
-        from attune.evaluate.measure import PRIMARY
+        from attune.data.templating import as_written_task
+        from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
 
         asked = self.options
         found = load_records(
@@ -61,8 +65,11 @@ class Rows(Suite):
         )
         chosen = np.unique(np.linspace(0, len(found.records) - 1, num=min(len(found.records), asked.limit)).astype(int))
         records = [found.records[number] for number in chosen]
-        metrics = asked.metrics
-        if metrics == "auto":
-            metrics = [name for name, plugin in plugins.find("metric").items() if found.task in plugin.tasks]  # type: ignore[attr-defined]
-        primary = asked.primary or PRIMARY[found.task]
+        usual = PRIMARY[found.task]
+        if found.task == "generation":
+            how = {"template": asked.template, "instruction": asked.instruction}
+            records = list(as_written_task(records, found, notices=[], **how))
+            usual = judged_by(records)[1]
+        metrics = [metric.name for metric in metrics_for(found.task, asked.metrics, records)]
+        primary = asked.primary or (usual if usual in metrics else metrics[0])
         return Questions(found.task, records, [*metrics, *([primary] if primary not in metrics else [])], primary)
