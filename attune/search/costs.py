@@ -1,19 +1,41 @@
-"""How long a trial will take, and the final test, from the trials that ended."""
+"""The time of a search: what is used up, and how long a trial and the final test will take."""
 
 from __future__ import annotations
 
+import json
 import statistics
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from attune.runs import write_json
 
 if TYPE_CHECKING:
     from attune.recipe import Recipe
 
-__all__ = ["Costs"]
+__all__ = ["Clock", "Costs"]
 
 SCORING = 1 / 3
 """What an example costs to score, as a share of what it costs to train on: the forward pass alone."""
 WRITING = 10
 """What an example costs where an answer is written token by token, in examples trained on."""
+
+
+class Clock:
+    """Time used over all sessions, and the file `search.json` that keeps it with the search's state."""
+
+    def __init__(self, folder: Path, budget: float | None):
+        self.file, self.budget, self._started = folder / "search.json", budget, time.monotonic()
+        self.known: dict[str, Any] = json.loads(self.file.read_text())
+
+    @property
+    def elapsed(self) -> float:
+        return self.known["seconds"] + time.monotonic() - self._started
+
+    def save(self, state: str, **facts: Any) -> None:
+        """Write the state, the time used and what else is to be known."""
+        self.known = {**self.known, **facts, "state": state}
+        write_json(self.file, {**self.known, "seconds": round(self.elapsed, 2)})
 
 
 class Costs:

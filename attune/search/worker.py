@@ -14,13 +14,14 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import stopping
-from attune.errors import AttuneError, DataError
+from attune.errors import AttuneError, DataError, MachineError
 from attune.recipe import Recipe
-from attune.runs import Run, write_json, write_text
+from attune.runs import Run, take_lock, write_json, write_text
 
 if TYPE_CHECKING:
     from attune.data.prepare import Read
@@ -112,9 +113,23 @@ def train(folder: Path, trial: str) -> None:
     """Train one trial, or go on from its newest checkpoint. Its test part is withheld, and nothing is assessed."""
     from attune import flow
 
+    _until_free(folder / "trials" / trial)
     recipe = Recipe.load(folder / "trials" / f"{trial}.yaml")
     found = None if _is_text(recipe) else _kept(folder / "data")
     flow.train(recipe, out=folder / "trials", assess=False, found=found)
+
+
+def _until_free(place: Path, *, most_seconds: float = 120) -> None:
+    """Wait for a process of an earlier session that is still saving this trial's checkpoint."""
+    end = time.monotonic() + most_seconds
+    while True:
+        try:
+            os.close(take_lock(place))
+            return
+        except MachineError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def judge(folder: Path, winner: str, default: str = "") -> None:
