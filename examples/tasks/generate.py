@@ -18,8 +18,18 @@ Row = dict[str, Any]
 PEOPLE = ["Ana Ruiz", "Tom Becker", "Mina Okafor", "Lars Holm", "Priya Nair", "Joe Walsh", "Emre Kaya", "Lena Vogt",
           "Sam Cole", "Yuki Mori", "Rosa Lima", "Ivan Petrov"]  # fmt: skip
 TOWNS = ["Norwich", "Graz", "Leiden", "Porto", "Tampere", "Ghent", "Malmo", "Trieste", "Brno", "Cork"]
-GOODS = [("desk lamp", 39), ("office chair", 189), ("kettle", 45), ("bicycle pump", 24), ("tent", 220),
-         ("water filter", 31), ("rucksack", 95), ("phone case", 18), ("garden hose", 52), ("door lock", 77)]  # fmt: skip
+GOODS = [
+    ("desk lamp", 39),
+    ("office chair", 189),
+    ("kettle", 45),
+    ("bicycle pump", 24),
+    ("tent", 220),
+    ("water filter", 31),
+    ("rucksack", 95),
+    ("phone case", 18),
+    ("garden hose", 52),
+    ("door lock", 77),
+]
 FAULTS = ["arrived with a crack", "makes a loud noise", "stopped working after two days", "has the wrong colour",
           "leaks at the bottom", "came without its screws"]  # fmt: skip
 WISHES = ["wants the money back", "asks for a new one", "would like a discount", "asks when someone can repair it"]
@@ -46,8 +56,14 @@ def translation(dice: random.Random) -> Row:
                 ("Unser Nachbar", "Our neighbour"), ("Das Kind", "The child"), ("Die Frau", "The woman")]  # fmt: skip
     verbs = [("kauft", "buys"), ("sucht", "is looking for"), ("braucht", "needs"), ("findet", "finds"),
              ("verkauft", "sells")]  # fmt: skip
-    objects = [("einen Schlüssel", "a key"), ("ein altes Buch", "an old book"), ("frisches Brot", "fresh bread"),
-               ("eine rote Tasche", "a red bag"), ("zwei Karten", "two tickets"), ("ein Fahrrad", "a bicycle")]  # fmt: skip
+    objects = [
+        ("einen Schlüssel", "a key"),
+        ("ein altes Buch", "an old book"),
+        ("frisches Brot", "fresh bread"),
+        ("eine rote Tasche", "a red bag"),
+        ("zwei Karten", "two tickets"),
+        ("ein Fahrrad", "a bicycle"),
+    ]
     times = [("heute", "today"), ("jeden Tag", "every day"), ("am Morgen", "in the morning"), ("oft", "often")]
     (de1, en1), (de2, en2), (de3, en3), (de4, en4) = (dice.choice(part) for part in (subjects, verbs, objects, times))
     return {"de": f"{de1} {de2} {de4} {de3}.", "en": f"{en1} {en2} {en3} {en4}."}
