@@ -63,6 +63,17 @@ ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 """Names of transformers, TRL, Axolotl and LLaMA-Factory -> our key and the value's translation."""
 
+FAMILY: dict[str, tuple[str, Any]] = {
+    "rslora": ("rslora", True),
+    "dora": ("dora", True),
+    "pissa": ("init", "pissa"),
+    "olora": ("init", "olora"),
+    "lora_plus": ("lr_ratio", 4.0),
+    "loraplus": ("lr_ratio", 4.0),
+    "qlora": ("quantize", "nf4"),
+}
+"""What people call the members of the LoRA family -> the option of adapter `lora` that makes it one."""
+
 PER_DEVICE = ("per_device_train_batch_size", "micro_batch_size")
 ACCUMULATION = "gradient_accumulation_steps"
 """Together they make one number, `train.batch_size`: how a step is cut does not change what is learned."""
@@ -73,7 +84,7 @@ def translate(layer: Layer) -> list[str]:
 
     Raises: RecipeError if a key is given under two names.
     """
-    notices: list[str] = []
+    notices: list[str] = _family(layer)
     for section in (None, "model", "adapter", "data", "train"):
         block = layer.values if section is None else layer.values.get(section)
         if not isinstance(block, dict):
@@ -105,6 +116,21 @@ def translate(layer: Layer) -> list[str]:
                 fix="give train.batch_size, and train.micro_batch_tokens if a forward pass must be small",
             )
     return notices
+
+
+def _family(layer: Layer) -> list[str]:
+    """`adapter: dora` is adapter lora with an option."""
+    adapter = layer.values.get("adapter")
+    block = {"type": adapter} if isinstance(adapter, str) else adapter
+    name = block.get("type") if isinstance(block, dict) else None
+    if not isinstance(block, dict) or not isinstance(name, str) or name not in FAMILY:
+        return []
+    option, value = FAMILY[name]
+    layer.values["adapter"] = {option: value, **block, "type": "lora"}
+    for places in (layer.places, layer.key_places):
+        if ("adapter",) in places:
+            places.setdefault(("adapter", "type"), places[("adapter",)])
+    return [f"adapter {name} read as lora with {option} = {value}"]
 
 
 def _move(layer: Layer, old: Key, target: str, value: Any) -> None:
