@@ -423,8 +423,8 @@ class Search(Section):
     """How the next setting is drawn: from what did well so far (TPE), or evenly."""
     pruner: Literal["asha", "hyperband", "none"] = "asha"
     """How poor trials are cut short: successive halving, several such brackets, or not at all."""
-    reduction: Annotated[Whole, Field(ge=2, le=10)] = 3
-    """One trial in so many goes on from each rung of the pruner."""
+    reduction: Annotated[Whole, Field(ge=2, le=10)] = 2
+    """One trial in so many goes on from each rung of the pruner; rungs lie as many times apart."""
     keep: Literal["best", "all"] = "best"
     """Whose weights stay on disk: those of the best trial and of the recipe itself, or of every trial."""
 

@@ -164,7 +164,7 @@ def cut(points: Sequence[Point], key: str, one: Any, *, higher: bool) -> str:
 def parallel(points: Sequence[Point], keys: Sequence[tuple[str, Any]], *, higher: bool, figure: str) -> str:
     """One upright axis a key and the value last; a line a trial. The best third is drawn strongly."""
     axes = [(key, axis_of(one)) for key, one in keys] + [(figure, heights(points, higher))]
-    width, height, top, foot = max(460, 150 * len(axes)), 330, 46, 26
+    width, height, top, foot = max(900, 150 * len(axes)), 330, 46, 26
     left, right = 56, 66
 
     def x_at(number: int) -> float:

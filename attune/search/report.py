@@ -172,8 +172,12 @@ def _facts(
         ("time", f"{words.seconds(known['seconds'])}{budget}"),
         ("rows", rows),
         ("drawn and pruned", f"{drawn}, {pruner[recipe.search.pruner]}"),
-        ("processes", f"{recipe.search.workers}, {known['threads']} threads each"),
+        ("side by side", f"{_count(recipe.search.workers, 'trial')}, {_count(known['threads'], 'thread')} each"),
     ]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number != 1 else ''}"
 
 
 def _forest(result: dict[str, Any]) -> dict[str, Any]:

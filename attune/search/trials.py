@@ -24,6 +24,8 @@ __all__ = ["Trials", "TRIALS"]
 POLL_SECONDS = 0.3
 TRIALS = 20
 """Trials where neither their number nor a budget is given."""
+WHOLE = 3
+"""So many first trials are never cut short: the recipe itself, and what the next ones are measured against."""
 MOST_MISSES = 8
 """Draws in a row that were tried before, or do not fit into the time left, before a search ends."""
 
@@ -183,8 +185,8 @@ class Trials:
         ended = job.process.poll() is not None
         for at, value in job.evaluations(self.facts["primary"], self.facts["higher"]):
             job.trial.report(value, at)
-            # the recipe itself is never cut short, nor the first few: nothing can be said without competitors
-            if at < 100 and job.trial.should_prune() and job.trial.number >= self.settings.reduction:
+            # asked of every trial, since each is measured against those that passed the same rung
+            if at < 100 and job.trial.should_prune() and job.trial.number >= WHOLE:
                 if job.verdict != "pruned":
                     reason = f"not among the best at {at} % of its schedule"
                     job.trial.set_user_attr("pruned", reason)

@@ -84,6 +84,24 @@ def test_poor_trials_are_pruned_past_the_first_rung_only(tmp_path: Path) -> None
     assert not trial.should_prune()
 
 
+def test_hyperband_prunes_in_its_brackets_across_sessions(tmp_path: Path) -> None:
+    settings = Search(pruner="hyperband")
+    pruned = 0
+    for number in range(8):
+        study = studies.opened(tmp_path, settings, higher=True)
+        trial = studies.asked(study, settings, seed=0)
+        draw(trial, RECIPE, SPACE)
+        value = 1.0 - number / 10
+        stopped = False
+        for at in (25, 50, 75, 100):
+            trial.report(value, at)
+            stopped = stopped or (at < 100 and trial.should_prune())
+        pruned += stopped
+        studies.told(study, trial, "pruned" if stopped else "finished", value)
+    assert 1 <= pruned < 8
+    assert studies.table(study)[0]["state"] == "finished"
+
+
 def test_the_search_goes_on_past_diverged_trials_and_away_from_them(tmp_path: Path) -> None:
     settings = Search()
     study = studies.opened(tmp_path, settings, higher=False)

@@ -1,0 +1,94 @@
+"""What becomes of a trial's process: every way to end has a state and a reason. Real processes, no training."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attune.recipe import Recipe
+from attune.runs import Run, write_json, write_text
+from attune.search import study as studies
+from attune.search.jobs import Job, tidy
+from attune.search.worker import ERROR
+
+RECIPE = Recipe.load({"data": {"path": "x.csv"}, "train": {"max_steps": 40}})
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    study = studies.opened(tmp_path, RECIPE.search, higher=True)
+    made = Job(tmp_path, studies.asked(study, RECIPE.search, 0), {}, RECIPE, 40.0)
+    Run.create(made.path, RECIPE.dump())
+    return made
+
+
+def ended(job: Job, code: str) -> tuple[str, float | None, str]:
+    job.process = subprocess.Popen([sys.executable, "-c", f"import os, signal, sys; {code}"])
+    job.process.wait()
+    return job.outcome()
+
+
+def test_a_finished_trial_brings_its_best_value(job: Job) -> None:
+    (job.path / "data").mkdir()
+    for best, stopped, state in ((0.8, "", "finished"), (0.7, "early", "finished"), (None, "", "failed")):
+        write_json(job.path / "data" / "training.json", {"best": best, "stopped": stopped})
+        found, value, reason = ended(job, "sys.exit(0)")
+        assert (found, value) == (state, best) and reason == (
+            "stopped early" if stopped else "" if best else "its validation figure is undefined at every evaluation"
+        )
+
+
+def test_divergence_and_refusal_keep_their_words(job: Job) -> None:
+    error = {"what": "the loss is not a finite number at step 7", "why": "too fast", "fix": None, "code": 6}
+    write_json(job.path / ERROR, error)
+    assert ended(job, "sys.exit(6)") == ("diverged", None, "the loss is not a finite number at step 7 (too fast)")
+    write_json(job.path / ERROR, {**error, "what": "out of memory at step 1", "code": 5})
+    assert ended(job, "sys.exit(5)")[::2] == ("failed", "out of memory at step 1 (too fast)")
+    (job.path / ERROR).unlink()
+    (job.path / "log.txt").write_text("some\nImportError: no module\n")
+    assert ended(job, "sys.exit(1)") == ("failed", None, "ImportError: no module")
+
+
+def test_a_killed_trial_goes_on_once(job: Job) -> None:
+    kill = "os.kill(os.getpid(), signal.SIGKILL)"
+    assert ended(job, kill)[0] == "again"
+    job.retried = True
+    state, _, reason = ended(job, kill)
+    assert state == "failed" and "SIGKILL" in reason and "memory" in reason
+
+
+def test_pruned_and_paused_trials_are_told_apart(job: Job) -> None:
+    job.verdict, job.shown = "pruned", 25
+    assert ended(job, "sys.exit(143)") == ("pruned", None, "not among the best at 25 % of its schedule")
+    assert ended(job, "sys.exit(0)")[0] == "pruned"  # it ended before the signal came: judged all the same
+    job.verdict = "paused"
+    assert ended(job, "sys.exit(143)")[0] == "paused"
+
+
+def test_evaluations_are_reported_once_as_the_best_so_far(job: Job) -> None:
+    def log(*rows: dict[str, Any]) -> None:
+        with open(job.path / "metrics.jsonl", "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    assert job.evaluations("f1_macro", True) == []
+    log({"step": 9, "loss": 1.0}, {"step": 10, "validation/f1_macro": 0.5})
+    assert job.evaluations("f1_macro", True) == [(25, 0.5)]
+    assert job.evaluations("f1_macro", True) == []
+    log({"step": 20, "validation/f1_macro": 0.4}, {"step": 30, "validation/f1_macro": "nan"})
+    log({"step": 40, "validation/f1_macro": 0.6})
+    assert job.evaluations("f1_macro", True) == [(50, 0.5), (100, 0.6)]
+    assert job.best == 0.6
+
+
+def test_only_the_best_and_the_recipe_keep_their_weights(tmp_path: Path) -> None:
+    names = [f"trial-{number:04d}" for number in range(3)]
+    for name in names:
+        for part in ("checkpoints/step-000010", "model", "data"):
+            (tmp_path / "trials" / name / part).mkdir(parents=True)
+            write_text(tmp_path / "trials" / name / part / "f", "x")
+    tidy(tmp_path, names, keep={names[0], names[2]})
+    left = [{path.name for path in (tmp_path / "trials" / name).iterdir()} for name in names]
+    assert left == [{"model", "data"}, {"data"}, {"model", "data"}]
