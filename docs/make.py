@@ -92,6 +92,8 @@ def reference_page() -> str:
     trained = {task for plugin in plugins.find("objective").values() for task in plugin.tasks}  # type: ignore[attr-defined]
     for kind, (title, about) in KINDS.items():
         parts.append(f"## {title}\n\n{about}\n")
+        if kind == "adapter":
+            parts.append(adapter_table() + "\n")
         for name, plugin in plugins.find(kind).items():
             parts.append(f"### {name}\n\n{inspect.cleandoc(plugin.__doc__ or '')}\n")
             facts = []
@@ -115,6 +117,19 @@ def reference_page() -> str:
                 options = explain(f"{SECTIONS[kind]}.{name}").splitlines()[1:]
                 parts.append("\n".join(_item(line) for line in options).strip() + "\n")
     return "\n".join(parts)
+
+
+def adapter_table() -> str:
+    """What each adapter goes together with; the rest is refused with the recipe."""
+    lines = ["| adapter | heads | bases | layouts | saved as |", "|---|---|---|---|---|"]
+    for name, plugin in plugins.find("adapter").items():
+        adapter: Any = plugin
+        saved = "a model of the base's architecture"
+        if adapter.wraps:
+            saved = "the adapter; for label heads " + ("the merged model" if adapter.merges else "the adapter too")
+        cells = [", ".join(cell) for cell in (adapter.heads, adapter.bases, adapter.layouts)]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + f" | {saved} |")
+    return "\n".join(lines)
 
 
 def import_page() -> str:
