@@ -148,12 +148,14 @@ def prepare_run(
     from attune.model.heads import check_recipe
     from attune.model.load import load_config
     from attune.train.answers import answered
+    from attune.train.retention import refuse
     from attune.train.teacher import check_teacher
 
     show = show or Show()
     config = load_config(recipe.model)
     check_recipe(recipe, config)
     schema_of(recipe)
+    load_suites(recipe.retain.suites)
     load_suites(recipe.evaluate.suites)  # a file that cannot be read is told before training, not after
     check_teacher(recipe, tokenizer)
     if recipe.objective.name == "pretrain" or (recipe.objective.name == "auto" and recipe.data.task == "text"):
@@ -195,6 +197,7 @@ def prepare_run(
             config=config,
         )
         objective = _objective(recipe, prepared.labels, prepared.task)
+    refuse(recipe, objective)
     recipe = recipe.replace({"data.max_length": length})
     data = run.path / "data"
     data.mkdir(exist_ok=True)

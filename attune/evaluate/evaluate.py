@@ -14,10 +14,12 @@ import numpy as np
 from attune import plugins
 from attune.data.written import WRITABLE
 from attune.errors import UsageError
+from attune.evaluate.curves import course_of
 from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
 from attune.evaluate.metrics.calibration import reliability
 from attune.evaluate.metrics.counts import confusion, per_class
 from attune.evaluate.predictions import Predictions
+from attune.evaluate.retained import retained
 from attune.evaluate.stats import Interval, Paired, bootstrap, paired
 from attune.evaluate.suites.compared import compare_suites
 from attune.evaluate.systems import answers_of, baseline_answers, spread, tuned_answers
@@ -68,14 +70,14 @@ def evaluate_run(
     facts = json.loads((run.path / "data" / "training.json").read_text())
     tuned = rows[0]["metrics"]
     main = tuned[primary]
+    went = course_of(history, best_step=facts["best_step"], stopped=facts["stopped"])
     judged = verdict(
         primary,
         Interval._make(math.nan if main[key] is None else main[key] for key in Interval._fields),
         found.versus,
         higher_is_better=higher[primary],
         floor="majority" if "majority" in found.versus else None,
-        validation_loss=[row["validation/loss"] for row in history if "validation/loss" in row],
-        train_loss=[row["loss"] for row in history if isinstance(row.get("loss"), float)],
+        curves=went.words,
         supervised_tokens=(_preflight(prepared) or {}).get("supervised_tokens"),
         stop_rate=found.worst("stop_rate", min),
         invalid_rate=found.worst("invalid_rate", max),
@@ -92,6 +94,14 @@ def evaluate_run(
     suites = compare_suites(run, recipe, objective, tokenizer, prepared.train, say=say)
     for row in suites:
         named |= {f"suite/{row['suite']}/{name}": dict(figure) for name, figure in row["tuned"].items()}
+    kept = retained(run, recipe, objective, tokenizer, facts.get("retain", {}), say=say)
+    for line in kept["rows"] if kept else ():
+        named[f"retain/{line['suite']}"] = {
+            "value": line["points"],
+            "low": line["low"],
+            "high": line["high"],
+            "n": line["n"],
+        }
     excluded = prepared.manifest.get("excluded", {})
     unfit = prepared.manifest.get("unfit", {})
     counts = prepared.manifest["counts"]
@@ -107,6 +117,7 @@ def evaluate_run(
             "all_parameters": facts["weights"],
         },
         "verdict": {"word": judged.word, "sentence": judged.sentence, "evidence": judged.evidence, "ship": judged.ship},
+        "course": went._asdict(),
         "primary": primary,
         "signatures": {name: metric.signature for name, metric in figures.items() if hasattr(metric, "signature")},
         "higher_is_better": higher,
@@ -116,6 +127,7 @@ def evaluate_run(
         "curves": history,
         "best_step": facts["best_step"],
         "suites": suites,
+        "retained": kept,
         "samples": found.samples,
         "data": {
             "sources": prepared.manifest["sources"],

@@ -10,6 +10,7 @@ from attune import charts, page, words
 from attune.evaluate.forgetting_view import matrix_view
 from attune.evaluate.report_distilled import distilled_head, distilled_rows
 from attune.evaluate.report_markdown import markdown
+from attune.evaluate.report_retained import forgotten
 from attune.evaluate.transfer_view import transfer_view
 from attune.runs import write_text
 
@@ -101,6 +102,7 @@ def view(results: Results) -> dict[str, Any]:
         "tasks": _tasks(results),
         "suites": _suites(results),
         "distilled": _distilled(results),
+        "forgotten": forgotten(results),
         "curves": curves,
         "curves_note": _curves_note(results),
         "calibration": calibration,
@@ -130,12 +132,14 @@ def view(results: Results) -> dict[str, Any]:
     present |= {"classes": shown["classes"] or shown["confusion"], "suites": shown["suites"], "tasks": shown["tasks"]}
     present["stages"] = shown["stages"]
     present["distilled"] = shown["distilled"]
+    present["forgotten"] = shown["forgotten"]
     titles = (
         "stages",
         "results",
         "tasks",
         "suites",
         "distilled",
+        "forgotten",
         "curves",
         "calibration",
         "classes",

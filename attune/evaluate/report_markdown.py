@@ -58,6 +58,10 @@ def markdown(shown: dict[str, Any]) -> str:
         blocks.append("## Suites\n\n" + _md_table(head, rows))
     if shown["distilled"]:
         blocks.append("## Distilled\n\n" + _md_table(shown["distilled"]["head"], shown["distilled"]["rows"]))
+    if forgotten := shown["forgotten"]:
+        rows = [list(row.values()) for row in forgotten["rows"]]
+        head = ["retained suite", "figure", "questions", "base", "tuned", "points lost (95 % interval)", "p"]
+        blocks.append(f"## What was forgotten\n\n{_md(forgotten['note'])}\n\n{_md_table(head, rows)}")
     if shown["confusion"] and shown["confusion"]["pairs"]:
         rows = [
             [pair["gold"], pair["said"], str(pair["count"]), str(pair["of"])] for pair in shown["confusion"]["pairs"]

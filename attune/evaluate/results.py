@@ -17,6 +17,9 @@ __all__ = [
     "Confusion",
     "System",
     "SuiteRow",
+    "RetainedRow",
+    "Retained",
+    "CourseRow",
     "Sample",
     "Data",
     "Planned",
@@ -114,6 +117,42 @@ class SuiteRow(TypedDict):
     note: str
 
 
+class RetainedRow(TypedDict):
+    """One retained suite before and after training (`retained.Lost`)."""
+
+    suite: str
+    figure: str
+    n: int
+    before: Figure
+    after: Figure
+    points: float | None
+    """Lost; negative where it gained."""
+    low: float | None
+    high: float | None
+    p: float | None
+    relative: bool
+    """Whether a point is one per cent of the base's loss; else one answer in a hundred."""
+    counted: float | None
+    """What a limit is compared with."""
+
+
+class Retained(TypedDict):
+    """What was forgotten."""
+
+    rows: list[RetainedRow]
+    limit: float | None
+    inside: bool | None
+    """Whether every suite stays within the limit; null without one."""
+    note: str
+    why: str
+    """What was chosen after training, and why; empty where nothing was left to choose."""
+    points: list[dict[str, Any]]
+    """What was tried between the base and the tuned model (`interpolate.Point`)."""
+    figure: str
+    """The validation figure that `points` name as `value`."""
+    kept: dict[str, Any] | None
+
+
 class Sample(TypedDict):
     """One test row with the answers of the base and of the tuned model, as text."""
 
@@ -170,6 +209,14 @@ class VerdictRow(TypedDict):
     ship: bool
 
 
+class CourseRow(TypedDict):
+    """`curves.Course` as JSON: good, overfit, underfit, diverging, too short or unknown, and why."""
+
+    name: str
+    sentence: str
+    fix: str
+
+
 class Method(TypedDict):
     """What was trained."""
 
@@ -212,6 +259,8 @@ class Results(TypedDict):
     base: str
     method: Method
     verdict: VerdictRow
+    course: NotRequired[CourseRow]
+    """How the training went."""
     primary: str
     signatures: NotRequired[dict[str, str]]
     """Metric -> settings and version of the library behind it."""
@@ -235,6 +284,8 @@ class Results(TypedDict):
     """Further questions (`evaluate.suites`)."""
     distilled: NotRequired[list[dict[str, Any]]]
     """Teacher, student and the student without a teacher (`attune.distill.side_by_side`)."""
+    retained: NotRequired[Retained | None]
+    """What was forgotten; null where nothing was asked."""
     samples: list[Sample]
     data: Data
     splits: dict[str, int]

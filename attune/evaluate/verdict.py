@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from attune.evaluate.stats import Interval, Paired
 
-__all__ = ["Verdict", "verdict", "curve_words"]
+__all__ = ["Verdict", "verdict"]
 
 Word = Literal["better", "no difference", "worse", "learned nothing"]
 
@@ -16,8 +16,6 @@ STOP_RATE = 0.95
 """Share of answers that must end by themselves before a model may ship."""
 INVALID_RATE = 0.02
 """Share of unusable answers above which a model may not ship."""
-MOVED = 0.01
-"""Relative fall of the validation loss below which it did not move."""
 
 
 class Verdict(NamedTuple):
@@ -36,8 +34,7 @@ def verdict(
     *,
     higher_is_better: bool = True,
     floor: str | None = "majority",
-    validation_loss: Sequence[float] = (),
-    train_loss: Sequence[float] = (),
+    curves: Sequence[str] = (),
     supervised_tokens: int | None = None,
     stop_rate: float | None = None,
     invalid_rate: float | None = None,
@@ -46,8 +43,9 @@ def verdict(
     """Judge a tuned model on the primary metric.
 
     `versus` holds, for every baseline, the tuned model minus that baseline; `floor` names the one that has learned
-    nothing. `train_loss` and `validation_loss` are in order of steps. A difference counts when p < alpha and its
-    interval leaves out zero. The best baseline is picked on the same rows, which favours the baseline, not the model.
+    nothing; `curves` is what the course of the training says (`curves.course`). A difference counts when p < alpha and
+    its interval leaves out zero. The best baseline is picked on the same rows, which favours the baseline, not the
+    model.
 
     - learned nothing: no token was supervised, or the model is not better than the floor;
     - worse / better: than the best baseline; no difference: all else, also when there is nothing to compare with.
@@ -61,7 +59,7 @@ def verdict(
     if best and supervised_tokens != 0 and _direction(known[best], sign, alpha) == 0:
         size = _number(known[best].detectable())
         evidence.append(f"{tuned.n} rows show a difference of {size} in 4 of 5 cases, smaller ones less often")
-    evidence += curve_words(validation_loss, train_loss)
+    evidence += curves
 
     word: Word
     if supervised_tokens == 0:
@@ -93,32 +91,6 @@ def verdict(
     if word == "better" and against:
         sentence += f" Do not ship it yet: {'; '.join(against)}."
     return Verdict(word, sentence, evidence + against, word == "better" and not against)
-
-
-def curve_words(validation_loss: Sequence[float], train_loss: Sequence[float] = ()) -> list[str]:
-    """What the curves say: whether validation loss fell, whether it rose again, and how far training is below it."""
-    validation = [loss for loss in validation_loss if math.isfinite(loss)]
-    training = [loss for loss in train_loss if math.isfinite(loss)]
-    words = []
-    if len(validation) >= 2:
-        first, best, last = validation[0], min(validation), validation[-1]
-        course = f"validation loss {_number(first)} first, {_number(best)} best, {_number(last)} last"
-        if best > first * (1 - MOVED):
-            words.append(f"{course}: it did not fall")
-        elif last > best * 1.05 and last - best > 0.1 * (first - best):
-            words.append(f"{course}: overfitted after the best step, whose weights are the ones to keep")
-        else:
-            words.append(f"{course}: it fell")
-    if validation and len(training) >= 10:
-        # Single steps are noisy: a tenth of the run at either end.
-        tenth = len(training) // 10
-        start, end = sum(training[:tenth]) / tenth, sum(training[-tenth:]) / tenth
-        course = f"training loss {_number(start)} at first, {_number(end)} at the end"
-        if end > start * (1 - 5 * MOVED):
-            words.append(f"{course}: underfitted, even the training rows were not learned")
-        elif end < validation[-1] / 2:
-            words.append(f"{course}: far below validation, it knows the training rows better than the task")
-    return words
 
 
 def _direction(pair: Paired, sign: int, alpha: float) -> int:

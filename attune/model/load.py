@@ -31,12 +31,33 @@ __all__ = [
     "load_config",
     "fingerprint",
     "torch_dtype",
+    "dropouts",
     "BUNDLED",
 ]
 
 STARTER = Path(__file__).parent / "starter"
 BUNDLED = ("starter", "minilm")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
+
+DROPOUTS = (
+    "attention_dropout",
+    "hidden_dropout",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attn_pdrop",
+    "embd_pdrop",
+    "resid_pdrop",
+    "embedding_dropout",
+    "mlp_dropout",
+    "resid_dropout",
+    "attn_dropout",
+    "embed_dropout",
+    "activation_dropout",
+    "ffn_dropout",
+    "dropout",
+    "dropout_rate",
+)
+"""How configurations of transformers name the dropouts that `model.dropout` sets; `classifier_dropout` besides."""
 
 
 def resolve(base: str) -> str:
@@ -192,13 +213,15 @@ def load_model(
             "regression": "regression",
         }
         arguments["problem_type"] = kinds[task]
+    if folder is None:
+        arguments |= dropouts(settings, config)
     if pad_token_id is not None:
         arguments["pad_token_id"] = pad_token_id
     if quantize is not None:
         arguments |= _quantized(quantize)
     torch.manual_seed(seed)
     if settings.from_config is not None and folder is None:
-        return _from_nothing(settings.from_config, head)
+        return _from_nothing(settings, head)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # "newly initialized: score.weight" is what was asked for
     progress = transformers_logging.is_progress_bar_enabled()
@@ -238,13 +261,35 @@ def _quantized(form: str) -> dict[str, Any]:
     return {"quantization_config": settings, "dtype": compute, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _from_nothing(config: str, head: str) -> nn.Module:
+def dropouts(settings: Model, config: Any) -> dict[str, float]:
+    """The base's own names for `model.dropout`, with its value; none where the recipe says nothing.
+
+    Raises: RecipeError if the family has no place for it.
+    """
+    if settings.dropout is None:
+        return {}
+    own = [name for name in DROPOUTS if isinstance(getattr(config, name, None), int | float)]
+    own += [name for name in ("classifier_dropout",) if hasattr(config, name) and name not in own]
+    if not own:
+        raise RecipeError(
+            "model.dropout has no place in this base",
+            why=f"the layers of {config.model_type} have no dropout",
+            fix="adapter.dropout with a lora adapter, or train.neftune_alpha",
+        )
+    return dict.fromkeys(own, float(settings.dropout))
+
+
+def _from_nothing(settings: Model, head: str) -> nn.Module:
     """A model with random weights (already seeded)."""
+    config = str(settings.from_config)
     path = STARTER / f"{config}.json" if config in ("cpu", "gpu") else Path(config)
     if head != "lm":
         raise RecipeError("model.from_config is for pre-training", fix="objective: pretrain, or drop model.from_config")
     try:
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=torch.float32)
+        found = AutoConfig.from_pretrained(path)
+        for name, value in dropouts(settings, found).items():
+            setattr(found, name, value)
+        return AutoModelForCausalLM.from_config(found, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise RecipeError(f"model.from_config '{config}' is not a model configuration", why=str(error)[:300]) from error
 

@@ -18,6 +18,7 @@ from attune.model import attention
 from attune.model.adapters.base import Adapter
 from attune.model.adapters.full import Full
 from attune.model.fused import chunked, logp_at, token_logp, top_logp
+from attune.model.neftune import noisy
 
 __all__ = ["Policy", "Scores"]
 
@@ -57,6 +58,10 @@ class Policy(nn.Module):
         self.fast = False
         self.packs = False
         self.notes: list[str] = []
+        self.noise_alpha = 0.0
+        """Strength of NEFTune's noise in training mode; 0 is none."""
+        self.noise_key = (0, 0)
+        """(seed, step) the noise is drawn from; the loop sets it before each step."""
 
     # what the model is made of ---------------------------------------------------------------------------------------
 
@@ -74,7 +79,9 @@ class Policy(nn.Module):
         """Whether it reads with an encoder and writes with a decoder (not where it classifies)."""
         return self.head == "lm" and bool(self.config.is_encoder_decoder)
 
-    def _trunk(self) -> nn.Module:
+    @property
+    def trunk(self) -> nn.Module:
+        """The model without its head."""
         return getattr(self.inner, self.inner.base_model_prefix)
 
     def _output_head(self) -> nn.Module | None:
@@ -88,6 +95,12 @@ class Policy(nn.Module):
 
     def forward(self, batch: Batch) -> Scores:
         """Shapes: see `Batch` and `Scores`."""
+        if self.training and self.noise_alpha:
+            with noisy(self.inner.get_input_embeddings(), batch, self.noise_alpha, self.noise_key):
+                return self._score(batch)
+        return self._score(batch)
+
+    def _score(self, batch: Batch) -> Scores:
         if self.head == "lm":
             asked = _asked(batch)
             rows = [tensor for _, ids, temperature in asked for tensor in (ids, temperature)]
@@ -136,7 +149,7 @@ class Policy(nn.Module):
             return self._decoder_hidden(batch)
         inputs = self._with_virtual_tokens(batch) if self.virtual_tokens else self._inputs(batch)
         with attention.packed_forward() if batch.segments is not None else nullcontext():
-            hidden = self._trunk()(**inputs)[0]
+            hidden = self.trunk(**inputs)[0]
         return self._real_columns(hidden, batch).flatten(0, 1).index_select(0, batch.src)
 
     def _decoder_hidden(self, batch: Batch) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from attune.recipe.base import Number, OffIsNull, PluginChoice, Positive, Section, Share, Whole, known, seconds
+from attune.recipe.retain import Retain, SuiteChoice
 from attune.recipe.space import ranges
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Train",
     "EarlyStopping",
     "Evaluate",
+    "Retain",
     "SuiteChoice",
     "Search",
 ]
@@ -66,6 +68,9 @@ class Model(Section):
     """Whether code from the model's own repository may run here. It needs `revision` as a full 40-digit commit."""
     chat_template: str | None = None
     """A Jinja file that replaces the tokenizer's chat template, for training and for serving."""
+    dropout: Number | None = Field(default=None, ge=0, lt=1)
+    """Share of activations left out at random while training, wherever the base's family has a place for it (hidden
+    states, attention, classifier). null keeps what the base says, which is mostly none."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """How attention is computed. `auto` takes the fastest that passes the probe at load; naming one implies padded
     rows."""
@@ -271,6 +276,9 @@ class EarlyStopping(Section):
     """The validation figure to watch: a metric's name or `loss`. null means the main metric of the task."""
     patience: Positive = 3
     """Evaluations in a row without improvement before stopping."""
+    max_gap: Number | None = Field(default=None, gt=0)
+    """Stop when validation loss minus the loss on a fixed sample of training rows, the mean of the last three
+    evaluations, exceeds this: the training rows are being learned by heart. null means never."""
 
     _metric = field_validator("metric")(known("metric", "loss"))
 
@@ -306,6 +314,8 @@ class Train(Section):
     """AdamW's guard against division by zero."""
     max_grad_norm: Number = Field(default=1.0, ge=0)
     """Longer gradients are shortened to this norm. 0 means never."""
+    neftune_alpha: Number = Field(default=0.0, ge=0, le=1000)
+    """Noise on the embeddings while training (NEFTune), against overfitting: 5 to 15 are usual, 0 means none."""
     batch_size: Positive | None = 16
     """Examples per optimiser step. A step is cut into as many forward passes as the memory asks for."""
     batch_tokens: Positive | None = None
@@ -356,19 +366,6 @@ class Train(Section):
     @property
     def budget_seconds(self) -> float | None:
         return None if self.budget is None else seconds(self.budget)
-
-
-class SuiteChoice(PluginChoice):
-    """Further questions to measure a model on: the name of a suite, or a file of rows."""
-
-    kind, key, fallback, nested = "suite", "suite", "", True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _file(cls, value: Any) -> Any:
-        """A bare path is a file of rows."""
-        is_path = isinstance(value, str) and value not in cls.names() and ("/" in value or "." in value)
-        return {"rows": {"path": value}} if is_path else value
 
 
 class Evaluate(Section):
@@ -466,6 +463,8 @@ class Recipe(Section):
     model before it: `[{objective: pretrain, data: {path: texts}}, {objective: sft, data: {path: chats.jsonl}}]`."""
     search: Search = Search()
     """Which settings `attune search` tries, and for how long; training itself ignores it."""
+    retain: Retain = Retain()
+    """What the model must not forget: how that is measured, and what is done about it."""
     track: list[Literal["tensorboard"]] = []
     """Where figures are sent besides metrics.jsonl. `tensorboard` needs the extra `track`."""
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,14 +174,15 @@ def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, damaged
 
 
-def prune(folder: Path, *, keep: int, best: int | None, newest: int | None = None) -> None:
-    """Delete old checkpoints but the newest `keep` and the best. Renamed away first, so that none is half there.
+def prune(folder: Path, *, keep: int, best: int | Collection[int] | None, newest: int | None = None) -> None:
+    """Delete old checkpoints but the newest `keep` and the best ones. Renamed away first, so that none is half there.
 
     Steps above `newest` are left alone and do not count: after a fallback they are the damaged ones.
     """
     found = [step for step in steps(folder) if newest is None or step <= newest]
+    spared = () if best is None else (best,) if isinstance(best, int) else best
     for step in found[:-keep] if keep else found:
-        if step == best:
+        if step in spared:
             continue
         path = folder / f"step-{step:06d}"
         doomed = folder / f".tmp-{path.name}-old"

@@ -16,6 +16,7 @@ import torch
 
 from attune.data.batch import Batch, Loader
 from attune.errors import DivergedError, Interrupted, MachineError
+from attune.evaluate.curves import SMOOTH
 from attune.model import machine
 from attune.model.parallel import Parallel
 from attune.model.policy import Policy
@@ -44,12 +45,19 @@ class Progress:
     best_step: int | None = None
     stale: int = 0
     """Evaluations since the best one."""
+    within: float | None = None
+    """The best figure of an evaluation that stays within `retain.limit`."""
+    within_step: int | None = None
+    pull: float = 1.0
+    """Times the strengths of `retain`: doubled at every evaluation outside the limit."""
+    gaps: list[float] = field(default_factory=list)
+    """Validation minus training loss of the last evaluations, for `train.early_stopping.max_gap`."""
     owed: bool = False
     """Whether a signal cut off the evaluation of this step: a resumed run makes it first."""
     micro_batch_tokens: int | None = None
     threads: int = 1
     stopped: str = ""
-    """Why it ended before its last step: `early`, `budget`, or empty."""
+    """Why it ended before its last step: `early`, `gap`, `budget`, or empty."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -113,6 +121,9 @@ def fit(
     save_every: int | None = None,
     evaluate: Callable[[], dict[str, float]] | None = None,
     primary: tuple[str, bool] | None = None,
+    limit: float | None = None,
+    pull: Callable[[Masters, float], dict[str, float]] | None = None,
+    strengthen: Callable[[float], None] = lambda strength: None,
     resume: checkpoint.Checkpoint | None = None,
     micro_batch_tokens: int | None = None,
     deadline_seconds: float | None = None,
@@ -121,8 +132,10 @@ def fit(
 ) -> Progress:
     """Train to `total_steps`; returns where it ended. Weights are left at the last step: the caller picks the best.
 
-    `evaluate` returns validation figures, `primary` = (key, higher is better) chooses the best of them. Checkpoints go
-    to `folder`. A step depends only on (seed, step, weights), so resuming from any checkpoint is bit-identical.
+    `evaluate` returns validation figures, `primary` = (key, higher is better) chooses the best of them; `limit` is the
+    most that `retain/drop` may be. `pull` adds to a step's gradients, `strengthen` is told the strength before each
+    step. Checkpoints go to `folder`. A step depends only on (seed, step, weights, strength), so resuming from any
+    checkpoint is bit-identical.
     Raises: DivergedError, Interrupted (after saving), MachineError.
     """
     adapter = policy.adapter
@@ -146,7 +159,8 @@ def fit(
                 tensors["adapter"] = remembered
             progress.seconds = before + time.monotonic() - started
             checkpoint.save(folder, progress.step, tensors=tensors, state=asdict(progress), fingerprint=fingerprint)
-            checkpoint.prune(folder, keep=settings.keep_checkpoints, best=progress.best_step, newest=progress.step)
+            kept = [step for step in (progress.best_step, progress.within_step) if step is not None]
+            checkpoint.prune(folder, keep=settings.keep_checkpoints, best=kept, newest=progress.step)
         parallel.barrier()
 
     def examine() -> dict[str, float]:
@@ -157,7 +171,7 @@ def fit(
         policy.train()
         if not math.isfinite(figures.get("validation/loss", 0.0)):
             _diverged("the validation loss", progress.step - 1, loader, folder, settings)
-        _judge(progress, figures, primary, settings)
+        _judge(progress, figures, primary, settings, limit)
         return figures
 
     started, before = time.monotonic(), progress.seconds
@@ -172,8 +186,12 @@ def fit(
             step = progress.step
             clock = time.monotonic()
             masters.thaw(step / total_steps)
+            policy.noise_key = (seed, step)
+            strengthen(progress.pull)
             row, tokens = _step_with_memory(wrapped, objective, loader, masters, parallel, progress, seed)
             adapter.before_update(masters.leaves)
+            if pull is not None:
+                row |= pull(masters, progress.pull)
             norm = float(masters.clip(settings.max_grad_norm))
             if not (math.isfinite(norm) and math.isfinite(row["loss"])):
                 what = "the loss" if not math.isfinite(row["loss"]) else "a gradient"
@@ -221,19 +239,35 @@ def fit(
     return progress
 
 
-def _judge(progress: Progress, row: dict[str, Any], primary: tuple[str, bool] | None, settings: Train) -> None:
-    """Note whether this evaluation is the best so far, and stop early when it has not been for long."""
+def _judge(
+    progress: Progress, row: dict[str, Any], primary: tuple[str, bool] | None, settings: Train, limit: float | None
+) -> None:
+    """Note whether this evaluation is the best so far, also of those within the limit, and stop early when it has not
+    been for long or the training rows are being learned by heart."""
+    inside = limit is None or row.get("retain/drop", 0.0) <= limit
+    if not inside:
+        progress.pull = min(2 * progress.pull, 2.0**20)
+    stopping = settings.early_stopping
+    if "train_sample/loss" in row and "validation/loss" in row:
+        gap = row["validation/loss"] - row["train_sample/loss"]
+        progress.gaps = [*progress.gaps, *([gap] if math.isfinite(gap) else [])][-SMOOTH:]
+        row["gap"] = sum(progress.gaps) / max(1, len(progress.gaps))
+        if stopping is not None and stopping.max_gap is not None and row["gap"] > stopping.max_gap:
+            progress.stopped = "gap"
     if primary is None or primary[0] not in row:
         return
     value, higher = row[primary[0]], primary[1]
+    if inside and math.isfinite(value) and limit is not None:
+        if progress.within is None or (value > progress.within if higher else value < progress.within):
+            progress.within, progress.within_step = value, progress.step
     better = progress.best is None or (value > progress.best if higher else value < progress.best)
     better = better and math.isfinite(value)  # a correlation of constant predictions is no number: never the best
     if better:
         progress.best, progress.best_step, progress.stale = value, progress.step, 0
     else:
         progress.stale += 1
-        if settings.early_stopping is not None and progress.stale >= settings.early_stopping.patience:
-            progress.stopped = "early"
+        if stopping is not None and progress.stale >= stopping.patience:
+            progress.stopped = progress.stopped or "early"
 
 
 def _step_with_memory(

@@ -96,6 +96,16 @@ class Masters:
                 leaf.grad.add_(parameter.grad)
             parameter.grad = None
 
+    def gradients(self) -> dict[str, Tensor]:
+        """The step's gradients by weight name, to add to; zeros where there is none yet, nothing for what is frozen."""
+        found = {}
+        for name, leaf, parameter in zip(self.names, self._leaves, self.parameters):
+            if parameter.requires_grad:
+                if leaf.grad is None:
+                    leaf.grad = torch.zeros_like(leaf)
+                found[name] = leaf.grad
+        return found
+
     def clip(self, limit: float | None) -> Tensor:
         """Scale gradients to a total norm of at most `limit`; returns the norm before."""
         gradients = [leaf.grad for leaf in self._leaves if leaf.grad is not None]

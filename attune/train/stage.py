@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attune.data.batch import Loader
+from attune.data.some import Some, spread
 from attune.errors import RecipeError
 from attune.evaluate.measure import quick_figures, watched
+from attune.evaluate.predict import score_store
 from attune.model import machine
 from attune.model.build import build, trained_share
 from attune.model.earlier import kept_head
@@ -21,6 +23,7 @@ from attune.train import checkpoint
 from attune.train.head_start import start_head
 from attune.train.loop import Progress, fit, train_step
 from attune.train.optim import Masters
+from attune.train.retention import Retention
 from attune.train.teacher import live
 from attune.train.trackers import track
 
@@ -36,6 +39,8 @@ __all__ = ["Trained", "train_stage"]
 
 DEFAULT_MICRO_BATCH = {"cpu": 4096, "cuda": 16384}
 """Tokens of one forward where the recipe names none; halved by itself when memory runs out."""
+SAMPLE = 128
+"""Training examples whose loss is measured like validation's, to see the gap between the two."""
 TRAINING_SHARE = 0.6
 """Part of a time budget that training may take: the rest is for baselines and the final evaluation."""
 
@@ -79,6 +84,7 @@ def train_stage(
         recipe = recipe.replace({"train.learning_rate": rate})
         settings = recipe.train
     policy.to(parallel.device)
+    policy.noise_alpha = settings.neftune_alpha
     wanted = "padded" if recipe.model.attention in ("eager", "sdpa") and settings.layout == "auto" else settings.layout
     layout = policy.settle(layout=wanted)
     if settings.layout == "packed" and layout != "packed":
@@ -88,8 +94,11 @@ def train_stage(
     for note in policy.notes:
         say(note)
     pad_id = tokenizer.pad_token_id or 0
+    forward = settings.micro_batch_tokens or DEFAULT_MICRO_BATCH[parallel.device.type]
+    retention = Retention(recipe, run, policy, objective, tokenizer, layout, say=say)
+    trained_on, mix, near = retention.sources(prepared, objective, batch_tokens=forward, say=say)
     loader = Loader(
-        prepared.stores["train"],
+        trained_on,
         seed=recipe.seed,
         batch_size=settings.batch_size,
         batch_tokens=settings.batch_tokens,
@@ -98,9 +107,8 @@ def train_stage(
         scored=objective.scored,
         rank=parallel.rank,
         world=parallel.world,
-        mix=prepared.mix,
+        mix=mix,
     )
-    forward = settings.micro_batch_tokens or DEFAULT_MICRO_BATCH[parallel.device.type]
     resume, damaged = checkpoint.latest(run.path / "checkpoints")
     for line in damaged:
         say(line)
@@ -111,6 +119,9 @@ def train_stage(
     elif resume is None and objective.head != "lm" and getattr(objective.options, "head_init", "random") == "probe":
         say(start_head(policy, objective, loader, batch_tokens=forward))
     masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
+    start = retention.start(masters, fresh=resume is None)
+    retention.begin(say)
+    pull = retention.pull(start)
     steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))
     measured: dict[str, Any] = {}
     if settings.budget_seconds and resume is None and settings.max_steps is None:
@@ -133,11 +144,13 @@ def train_stage(
     eval_every = settings.eval_every or max(1, min(per_epoch // 2 or 1, max(1, steps // 4)))
     evaluate = None
     if "validation" in prepared.stores:
+        forwards: dict[str, Any] = {"layout": layout, "pad_id": pad_id, "batch_tokens": forward}
+        sample = Some(prepared.stores["train"], spread(len(prepared.stores["train"]), SAMPLE))
 
         def evaluate() -> dict[str, float]:
-            return quick_figures(
-                policy, objective, prepared, "validation", layout=layout, pad_id=pad_id, batch_tokens=forward
-            )
+            figures = quick_figures(policy, objective, prepared, "validation", **forwards)
+            seen, _ = score_store(policy, objective, sample, **forwards)
+            return {**figures, "train_sample/loss": sum(seen.values()), **retention.figures()}
 
     if resume is not None:
         say(f"resuming from step {resume.step}")
@@ -146,7 +159,7 @@ def train_stage(
     started = time.monotonic()
     progress = fit(
         policy,
-        objective,
+        near or objective,
         loader,
         masters,
         settings,
@@ -159,6 +172,9 @@ def train_stage(
         save_every=settings.save_every,
         evaluate=evaluate,
         primary=(f"validation/{primary}", higher),
+        limit=recipe.retain.limit,
+        pull=pull.add if pull is not None else None,
+        strengthen=near.strengthen if near is not None else lambda strength: None,
         resume=resume,
         micro_batch_tokens=forward,
         deadline_seconds=settings.budget_seconds,
@@ -166,7 +182,25 @@ def train_stage(
         watch=lambda progress, row: watch(progress, steps, row),
     )
     chosen = progress.best_step or progress.step
-    best = checkpoint.verify(run.path / "checkpoints" / f"step-{chosen:06d}")
+
+    def load(step: int) -> dict[str, torch.Tensor]:
+        return checkpoint.load(checkpoint.verify(run.path / "checkpoints" / f"step-{step:06d}"), "weights")
+
+    weights = load(chosen)
+    choice: dict[str, Any] = {}
+    if retention.chooses and parallel.main:
+        chosen, weights, choice = retention.settle(
+            masters,
+            start,
+            progress,
+            load,
+            prepared,
+            objective,
+            primary,
+            higher,
+            forwards={"layout": layout, "pad_id": pad_id, "batch_tokens": forward},
+            say=say,
+        )
     parallel.close()
     facts = {
         "layout": layout,
@@ -191,8 +225,9 @@ def train_stage(
         "measured": measured,
         "notes": [*policy.notes, *progress.notes],
         "learning_rate": settings.learning_rate,
+        "retain": {**choice, "strength": progress.pull, "notes": retention.notes},
     }
-    return Trained(progress, checkpoint.load(best, "weights"), chosen, facts)
+    return Trained(progress, weights, chosen, facts)
 
 
 def measure(

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from attune import plugins
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.stats import Interval, Paired, bootstrap, mcnemar, paired, permutation
-from attune.evaluate.verdict import Verdict, curve_words, verdict
+from attune.evaluate.verdict import Verdict, verdict
 from attune.records import Record
 
 LABELS = np.array(list("abcd"))
@@ -197,17 +197,3 @@ def test_verdict_names_the_best_baseline_and_what_stops_shipping() -> None:
     assert "only 40 % of the answers end by themselves" in found.sentence
     found = verdict("f1_macro", TUNED, {"tfidf": SAME})
     assert any("800 rows show a difference of 0.021 in 4 of 5 cases" in line for line in found.evidence)
-
-
-@pytest.mark.parametrize(
-    ("validation", "training", "word"),
-    [
-        ([2.0, 1.0, 0.5], [], "it fell"),
-        ([2.0, 1.99, 2.1], [], "did not fall"),
-        ([2.0, 0.5, 1.4], [], "overfitted"),
-        ([2.0, 1.9], [2.0] * 40, "underfitted"),
-        ([2.0, 0.9], [2.0, 1.0, 0.5, *[0.1] * 37], "far below validation"),
-    ],
-)
-def test_curves_in_words(validation: list[float], training: list[float], word: str) -> None:
-    assert word in " ".join(curve_words(validation, training))

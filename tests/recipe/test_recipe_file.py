@@ -50,8 +50,8 @@ def test_a_key_of_another_section_is_sent_there(tmp_path):
 
 
 def test_a_key_like_none_lists_what_there_is(tmp_path):
-    said = refused(tmp_path, LEAST + "retain: {limit: 1pt}\n")
-    assert "unknown key 'retain'\n" in said and "keys: name, seed, model" in said
+    said = refused(tmp_path, LEAST + "gates: {limit: 1pt}\n")
+    assert "unknown key 'gates'\n" in said and "keys: name, seed, model" in said
     assert "--out" in refused(tmp_path, LEAST + "output_dir: x\n")
 
 

@@ -251,3 +251,48 @@ def test_another_runtime_error_is_not_taken_for_memory(tiny: Any, tmp_path: Path
     policy.model.lm_head = torch.nn.Linear(5, 5)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size mismatch"):
         tiny.train(tmp_path, steps=1, policy=policy, layout="padded")
+
+
+def test_a_growing_gap_stops_it(tiny: Any, tmp_path: Path) -> None:
+    """Validation gets better at every evaluation, so patience would not: the training rows get better faster."""
+    losses = iter([(2.0, 1.9), (1.9, 1.6), (1.8, 1.2), (1.7, 0.8), (1.6, 0.4)])
+
+    def evaluate() -> dict[str, float]:
+        held, seen = next(losses)
+        return {"validation/loss": held, "train_sample/loss": seen}
+
+    rows: list[dict[str, Any]] = []
+    asked = {"early_stopping": {"max_gap": 0.5, "patience": 3}}
+    progress, _ = tiny.train(
+        tmp_path, steps=10, eval_every=2, evaluate=evaluate, primary=("validation/loss", False), settings=asked,
+        log=rows.append,
+    )  # fmt: skip
+    gaps = [row["gap"] for row in rows if "gap" in row]
+    assert gaps == pytest.approx([0.1, 0.2, (0.1 + 0.3 + 0.6) / 3, (0.3 + 0.6 + 0.9) / 3])
+    assert (progress.step, progress.stopped) == (8, "gap") and progress.best_step == 8
+
+
+def test_a_limit_strengthens_the_pull_and_keeps_the_best_within_it(tiny: Any, tmp_path: Path) -> None:
+    figures = [(2.0, 0.5), (1.5, 0.9), (1.2, 1.5), (1.1, 2.0), (1.3, 0.8)]
+
+    def train(folder: Path, **more: Any) -> Any:
+        told: list[float] = []
+        calls = iter(figures[more["resume"].step // 2 :] if "resume" in more else figures)
+
+        def evaluate() -> dict[str, float]:
+            held, drop = next(calls)
+            return {"validation/loss": held, "retain/drop": drop}
+
+        progress, weights = tiny.train(
+            folder, steps=10, eval_every=2, evaluate=evaluate, primary=("validation/loss", False), limit=1.0,
+            strengthen=told.append, settings={"keep_checkpoints": 1, "early_stopping": None}, save_every=None, **more,
+        )  # fmt: skip
+        return progress, weights, told
+
+    progress, whole, told = train(tmp_path / "whole")
+    assert told == [1, 1, 1, 1, 1, 1, 2, 2, 4, 4] and progress.pull == 4
+    assert (progress.best_step, progress.best) == (8, 1.1)
+    assert (progress.within_step, progress.within) == (10, 1.3)
+    assert checkpoint.steps(tmp_path / "whole") == [8, 10]
+    first, _, _ = train(tmp_path / "again", resume=checkpoint.verify(tmp_path / "whole" / "step-000008"))
+    assert (first.within_step, first.pull) == (10, 4)

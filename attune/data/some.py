@@ -1,0 +1,45 @@
+"""Some examples of a store, as a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from attune.data.batch import Store
+    from attune.data.examples import Example
+
+__all__ = ["Some", "spread", "some_records"]
+
+
+class Some:
+    """The examples of a store at some indices, in that order; columns come along, `records` are counted anew."""
+
+    def __init__(self, store: Store, indices: np.ndarray):
+        self.store, self.indices = store, np.asarray(indices)
+        self.lengths: np.ndarray = np.asarray(store.lengths)[self.indices]
+        self.kind: str = getattr(store, "kind", "token")
+        if hasattr(store, "records"):
+            _, self.records = np.unique(np.asarray(store.records)[self.indices], return_inverse=True)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.store[int(self.indices[index])]
+
+
+def spread(total: int, wanted: int) -> np.ndarray:
+    """At most so many numbers below `total`, evenly spaced: always the same ones."""
+    return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
+
+
+def some_records(store: Any, records: list[Any], *, tokens: int) -> tuple[Some, list[Any]]:
+    """About so many tokens of a store, evenly spaced over its records and each of these whole; with the records."""
+    whole = int(np.sum(store.lengths))
+    owners = np.asarray(store.records) if records else np.arange(len(store))
+    named = np.unique(owners)
+    chosen = named[spread(len(named), max(1, min(len(named), round(len(named) * tokens / max(whole, 1)))))]
+    kept = Some(store, np.flatnonzero(np.isin(owners, chosen)))
+    return kept, [records[int(number)] for number in chosen] if records else []

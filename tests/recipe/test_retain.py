@@ -1,0 +1,68 @@
+"""The retain section: short forms, points, and what is refused before any weights are loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from attune import plugins
+from attune.errors import RecipeError
+from attune.recipe import Recipe
+from attune.train.retention import refuse
+
+
+def recipe(**sections: Any) -> Recipe:
+    return Recipe.load({"data": {"path": "a.csv"}, **sections})
+
+
+@pytest.mark.parametrize(
+    ("given", "points"), [("1pt", 1.0), ("0.5 pt", 0.5), ("2 points", 2.0), (1, 1.0), (0.25, 0.25), (None, None)]
+)
+def test_points(given: Any, points: float | None) -> None:
+    assert recipe(retain={"limit": given}).retain.limit == points
+
+
+def test_short_forms_are_the_long_ones_and_survive_a_dump() -> None:
+    short = recipe(retain={"replay": 0.2, "kl": 0.5, "limit": "1pt", "suites": ["texts", "old.txt"]})
+    long = {"replay": {"share": 0.2}, "kl": {"strength": 0.5}, "limit": 1.0}
+    assert short == recipe(retain={**long, "suites": ["texts", {"rows": {"path": "old.txt"}}]})
+    assert short.retain.replay is not None and short.retain.replay.path is None
+    assert Recipe.load(short.model_dump(mode="json")) == short
+    assert recipe(retain={"replay": 0, "kl": False}).retain.replay is None
+    assert [one.name for one in recipe().retain.suites] == ["texts", "completions"]
+
+
+def test_a_limit_means_interpolation_unless_it_is_refused() -> None:
+    assert recipe(retain={"limit": "1pt"}).retain.interpolates
+    assert not recipe(retain={"limit": "1pt", "interpolate": False}).retain.interpolates
+    assert not recipe().retain.interpolates and recipe(retain={"interpolate": True}).retain.interpolates
+
+
+@pytest.mark.parametrize(
+    ("sections", "objective", "said"),
+    [
+        ({"retain": {"limit": "1pt", "suites": []}}, "sft", "nothing to be measured on"),
+        ({"retain": {"limit": "1pt"}, "model": {"from_config": "cpu"}}, "pretrain", "random weights"),
+        ({"retain": {"l2_sp": 0.1}, "model": {"from_config": "cpu"}}, "pretrain", "nothing to pull to"),
+        ({"retain": {"kl": 0.1}}, "classify", "retain.kl cannot be used with objective 'classify'"),
+        ({"retain": {"replay": 0.1}}, "classify", "retain.replay needs a path"),
+        ({"retain": {"ewc": 0.1}, "adapter": {"type": "lora", "dora": True}}, "sft", "retain.ewc does not fit"),
+    ],
+)
+def test_what_cannot_work_is_refused(sections: dict[str, Any], objective: str, said: str) -> None:
+    asked = recipe(**sections)
+    plugin: Any = plugins.get("objective", objective)
+    with pytest.raises(RecipeError) as caught:
+        refuse(asked, plugin(None))
+    assert said in str(caught.value) and caught.value.fix
+
+
+def test_an_encoder_has_no_budget(tmp_path: Any) -> None:
+    import transformers
+
+    transformers.BertConfig().save_pretrained(tmp_path)
+    plugin: Any = plugins.get("objective", "classify")
+    refuse(recipe(model={"base": str(tmp_path)}), plugin(None))  # measured or not, it trains
+    with pytest.raises(RecipeError, match="the base is an encoder"):
+        refuse(recipe(model={"base": str(tmp_path)}, retain={"limit": "1pt"}), plugin(None))
