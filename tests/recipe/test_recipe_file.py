@@ -45,13 +45,13 @@ def test_a_key_of_another_section_is_sent_there(tmp_path):
     assert "recipe.yaml:2:1: unknown key 'learning_rate'; did you mean 'train.learning_rate'?" in refused(
         tmp_path, LEAST + "learning_rate: 1e-4\n"
     )
-    assert "did you mean 'adapter.dropout'?" in refused(tmp_path, LEAST + "train: {dropout: 0.1}\n")
+    assert "did you mean 'model.dropout'?" in refused(tmp_path, LEAST + "train: {dropout: 0.1}\n")
     assert "did you mean 'train.epochs'?" in refused(tmp_path, LEAST + "epoch: 3\n")
 
 
 def test_a_key_like_none_lists_what_there_is(tmp_path):
-    said = refused(tmp_path, LEAST + "gates: {limit: 1pt}\n")
-    assert "unknown key 'gates'\n" in said and "keys: name, seed, model" in said
+    said = refused(tmp_path, LEAST + "monitor: {limit: 1pt}\n")
+    assert "unknown key 'monitor'\n" in said and "keys: name, seed, model" in said
     assert "--out" in refused(tmp_path, LEAST + "output_dir: x\n")
 
 
