@@ -305,8 +305,8 @@ class Retention:
             steps += [step for step in (progress.within_step, progress.step) if step and step not in steps]
         device = masters.masters[0].device
         candidates = {step: {name: value.to(device) for name, value in load(step).items()} for step in steps}
-        part = None
-        if "validation" in prepared.stores:
+        part = prepared if "validation" in prepared.stores else None
+        if part is not None and (hasattr(part.stores["validation"], "records") or not part.validation):
             store, records = some_records(prepared.stores["validation"], prepared.validation, tokens=SWEEP_TOKENS)
             part = replace(prepared, stores={"validation": store}, validation=records)
 
