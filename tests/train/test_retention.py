@@ -45,6 +45,7 @@ def kept(folder: Path) -> dict[str, Any]:
     return {"texts": {"path": str(folder / "kept.txt"), "title": "kept"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_a_limit_is_kept_and_told(tmp_path: Path, adapter: str) -> None:
     asked = {"limit": "1pt", "suites": [kept(tmp_path)], "replay": 0.25, "kl": 0.1, "l2_sp": 0.01, "ewc": 0.01}
@@ -66,6 +67,7 @@ def test_a_limit_is_kept_and_told(tmp_path: Path, adapter: str) -> None:
     write_report(results, tmp_path)
 
 
+@pytest.mark.slow
 def test_by_default_it_is_measured_and_nothing_else_happens(tmp_path: Path) -> None:
     made = recipe(tmp_path, adapter="lora").replace({"train.max_steps": 1})
     run = flow.train(made, out=tmp_path / "runs")
