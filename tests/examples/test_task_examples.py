@@ -60,7 +60,7 @@ def test_the_recipe_runs_to_its_report(task: str, tmp_path: Path) -> None:
     assert run.results["primary"] == template.primary  # type: ignore[attr-defined]
     shown = set(run.results["systems"][0]["metrics"])
     assert shown <= set(template.metrics) and len(shown) >= 4  # type: ignore[attr-defined]
-    assert template.primary in (run.path / "report.md").read_text()  # type: ignore[attr-defined]
+    assert template.primary in (run.path / "report.html").read_text()  # type: ignore[attr-defined]
     # what chat sends for a bare text is what was measured
     tuned = load(run)
     sample = run.results["samples"][0]
