@@ -59,8 +59,11 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def lines(curves: Sequence[Line], *, title: str, mark: float | None = None, zero: bool = False) -> str:
-    """A chart of curves over steps; `mark` draws a dashed upright line at the best one, `zero` starts y at 0."""
+def lines(
+    curves: Sequence[Line], *, title: str, mark: float | None = None, zero: bool = False, over: str = "step"
+) -> str:
+    """A chart of curves over steps (or what `over` names); `mark` draws a dashed upright line at the best one, `zero`
+    starts y at 0."""
     curves = [line for line in curves if line.points]
     if not curves:
         return ""
@@ -84,7 +87,7 @@ def lines(curves: Sequence[Line], *, title: str, mark: float | None = None, zero
         parts.append(f'<text x="{LEFT - 8}" y="{y_at(y) + 4}" text-anchor="end">{short(y)}</text>')
     for x in ticks(left, right):
         parts.append(f'<text x="{x_at(x)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{short(x)}</text>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">step</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{over}</text>')
     if mark is not None and left <= mark <= right:
         parts.append(f'<line class="mark" x1="{x_at(mark)}" x2="{x_at(mark)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     for line in curves:

@@ -300,6 +300,12 @@ def _opening(labels: list[str], head: str) -> list[str]:
     return [f"`peft.AutoPeftModelFor{kind}.from_pretrained(folder{names})` opens it where the base is at hand.", ""]
 
 
+def _share(facts: dict[str, Any]) -> str:
+    """How far from the base to that step the saved weights lie, where it is not all the way."""
+    kept = facts.get("retain", {}).get("kept")
+    return "" if not kept or kept["share"] == 1 else f", {kept['share']:g} of the way from the base"
+
+
 def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str:
     """The model card: what it is, from what, and where the proof lies."""
     from attune.model.save import saved_alone
@@ -325,7 +331,8 @@ def _card(run: Run, recipe: Recipe, prepared: Prepared, trained: Trained) -> str
             f"`{recipe.model.base}` tuned with attune: objective `{recipe.objective.name}`, "
             f"adapter `{recipe.adapter.name}` ({facts['trained_weights']:,} of "
             f"{facts['weights']:,} weights), {facts['steps']} steps "
-            f"({facts['epochs']:g} epochs), learning rate {facts['learning_rate']:g}, step {trained.step} kept.",
+            f"({facts['epochs']:g} epochs), learning rate {facts['learning_rate']:g}, step {trained.step} "
+            f"kept{_share(facts)}.",
             "",
             f"Data: {prepared.manifest['splits']['train']} training rows"
             + (

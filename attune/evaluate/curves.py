@@ -92,7 +92,7 @@ def course(
     train_loss = sample[at] if at < len(sample) else math.nan
     told_gap = ""
     if math.isfinite(train_loss):
-        told_gap = f"; at the kept weights {_number(held[at])}, on training rows {_number(train_loss)}"
+        told_gap = f"; at the step kept {_number(held[at])}, on training rows {_number(train_loss)}"
     rose = last > best * (1 + ROSE) and last - best > 0.1 * (first - best)
     fell_on = (math.isfinite(train_loss) and len(sample) == len(held) and sample[-1] < sample[best_at]) or (
         not sample and enough and end < start

@@ -58,9 +58,11 @@ def _charts(points: list[dict[str, Any]], figure: str, kept: dict[str, Any] | No
     own = sorted((point for point in points if point["step"] == kept["step"]), key=lambda point: point["share"])
     own = [point for point in points if point["share"] == 0 and point not in own] + own
     drawn = []
-    for title, key in (("Points lost, by share of the change", "drop"), (f"{figure}, by share of the change", "value")):
+    for title, key in (("Points that count against the limit", "drop"), (f"{figure} on validation rows", "value")):
         row = [(float(p["share"]), float(p[key])) for p in own if p[key] is not None and math.isfinite(p[key])]
         if len(row) > 2:
-            svg = charts.lines([charts.Line("", row, "c1", dots=True)], title=title, mark=kept["share"])
+            svg = charts.lines(
+                [charts.Line("", row, "c1", dots=True)], title=title, mark=kept["share"], over="share of the change"
+            )
             drawn.append({"title": title, "legend": [], "svg": page.safe(svg)})
     return drawn

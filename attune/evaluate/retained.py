@@ -183,7 +183,7 @@ def retained(
             }
         )
         say(f"retained {name}: {then.primary} {then.value.value:.4g} -> {now.value.value:.4g}, {told(drop)}")
-    found["note"] = f"{found['note']} {time.monotonic() - started:.1f} s.".strip()
+    found["note"] = f"{found['note']} Asking took {time.monotonic() - started:.1f} s.".strip()
     if limit is not None and before:
         found["inside"] = worst <= limit
         say(f"the limit of {limit:g} points is {'kept' if found['inside'] else 'NOT kept'}")

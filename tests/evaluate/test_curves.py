@@ -42,7 +42,7 @@ def test_early_stopping_is_not_too_short() -> None:
 def test_the_numbers_stand_in_the_evidence() -> None:
     (line,) = course([2.0, 1.0, 1.1, 1.4], DOWN, [1.9, 0.8, 0.5, 0.2], kept=1).words
     assert line.startswith("overfit: ") and "2.000 first, 1.000 best, 1.400 last" in line
-    assert "at the kept weights 1.000, on training rows 0.800" in line and "try fewer epochs" in line
+    assert "at the step kept 1.000, on training rows 0.800" in line and "try fewer epochs" in line
 
 
 def test_a_runs_rows_are_read() -> None:
