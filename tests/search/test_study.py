@@ -102,6 +102,7 @@ def test_hyperband_prunes_in_its_brackets_across_sessions(tmp_path: Path) -> Non
     assert studies.table(study)[0]["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_the_search_goes_on_past_diverged_trials_and_away_from_them(tmp_path: Path) -> None:
     settings = Search()
     study = studies.opened(tmp_path, settings, higher=False)
@@ -123,6 +124,7 @@ def test_the_search_goes_on_past_diverged_trials_and_away_from_them(tmp_path: Pa
     assert all(row["reason"] for row in rows if row["state"] == "diverged")
 
 
+@pytest.mark.slow
 def test_importances_find_the_key_that_matters(tmp_path: Path) -> None:
     settings = Search(sampler="random")
     study = studies.opened(tmp_path, settings, higher=True)
