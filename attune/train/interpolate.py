@@ -94,13 +94,14 @@ def choose(points: Sequence[Point], *, limit: float | None, higher: bool) -> tup
         return kept, f"{_told(kept)} is the best on validation of {len(points)} that were tried"
     why = f"{_told(kept)} is the best on validation of the {len(inside)} of {len(points)} within {limit:g} points"
     if kept.share == 0.0:
-        why += ": that is the base itself, nothing that was learned fits"
+        only = all(point.share == 0.0 for point in inside)
+        why += ": nothing that was learned fits" if only else ": training made validation worse"
     return kept, why
 
 
 def _told(point: Point) -> str:
     if point.share in (0.0, 1.0):
-        return "the base" if point.share == 0.0 else f"step {point.step} unchanged"
+        return "the start of training" if point.share == 0.0 else f"step {point.step} unchanged"
     return f"step {point.step} with {point.share:g} of its change"
 
 

@@ -90,6 +90,8 @@ def test_the_best_within_the_limit_is_chosen() -> None:
     assert (kept.step, kept.share) == (20, 1.0)
     kept, why = choose(POINTS, limit=0.5, higher=True)
     assert kept.share == 0.0 and "nothing that was learned fits" in why
+    kept, why = choose([Point(1, 0.5, 0.4, 0.1), Point(1, 0.0, 0.5, 0.0)], limit=1.0, higher=True)
+    assert kept.share == 0.0 and "training made validation worse" in why
 
 
 def test_where_lower_is_better_and_at_a_tie_the_one_that_forgot_least() -> None:
