@@ -28,7 +28,7 @@ DUPLICATES = ["exact_duplicates", "normalised_duplicates", "near_duplicates", "c
 DESK = {
     "banking77": [
         *TEXT,
-        {"label_noise": {"action": "relabel", "threshold": 0.3, "rounds": 2, "embeddings": True}},
+        {"label_noise": {"action": "drop", "threshold": 0.3, "rounds": 2, "embeddings": True}},
         *DUPLICATES,
     ],
     "claims": [*TEXT, "dates", "citations", "numbers", {"labels": {"mode": "auto"}}, *DUPLICATES],
@@ -38,8 +38,8 @@ RECIPE: dict[str, dict[str, Any]] = {
         "model": {"base": "minilm"},
         "adapter": {"type": "freeze", "layers": 3},
         "data": {"target": "category", "truncate": "window"},
-        "objective": {"name": "classify", "label_smoothing": 0.1},
-        "train": {"epochs": 3, "batch_size": 64, "learning_rate": 2e-4, "warmup_ratio": 0.1, "early_stopping": None,
+        "objective": {"name": "classify"},
+        "train": {"epochs": 5, "batch_size": 64, "learning_rate": 2e-4, "warmup_ratio": 0.1, "early_stopping": None,
                   "eval_every": 10_000},
         "evaluate": {"baselines": []},
     },
