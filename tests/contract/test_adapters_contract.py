@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,9 +102,11 @@ def cases() -> list[Any]:
         for options in VARIANTS.get(name, [{}]):
             for objective, task in objectives.CASES:
                 lm = plugins.get("objective", objective).head == "lm"  # type: ignore[attr-defined]
-                for family in ["llama"] if lm else ["llama", "bert"]:
+                pairs = [(objective, task)] if (objective, task) in objectives.PAIRS else []
+                for family in ["llama", *("t5" for _ in pairs)] if lm else ["llama", "bert"]:
                     # one of each head is fast; what shares a head and a base differs little
-                    fast = objective == "sft" or (task == "classification" and (family == "bert" or name in COMMON))
+                    fast = (objective == "sft" and family == "llama") or (name in COMMON and objective == "sft")
+                    fast = fast or (task == "classification" and (family == "bert" or name in COMMON))
                     fast = fast or (name in COMMON and task == "tagging" and family == "bert")
                     marks = [] if fast else [pytest.mark.slow]
                     found.append(
@@ -139,12 +142,24 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     configs = {
         "llama": transformers.LlamaConfig(**small, num_key_value_heads=1, bos_token_id=1, eos_token_id=2),
         "bert": transformers.BertConfig(**small, **quiet),
+        "t5": transformers.T5Config(
+            vocab_size=objectives.VOCAB,
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=2,
+            num_heads=2,
+            dropout_rate=0.0,
+            decoder_start_token_id=0,
+        ),
     }
     found = {}
     for family, config in configs.items():
         folder = tmp_path_factory.mktemp(family)
         torch.manual_seed(0)
-        auto = transformers.AutoModelForCausalLM if family == "llama" else transformers.AutoModel
+        auto = {"llama": transformers.AutoModelForCausalLM, "t5": transformers.AutoModelForSeq2SeqLM}.get(
+            family, transformers.AutoModel
+        )
         model = auto.from_config(config)
         with torch.no_grad():  # larger than usual, so that differences show
             for parameter in model.parameters():
@@ -188,7 +203,11 @@ def outputs(model: Any, head: str, rows: list[Any]) -> list[torch.Tensor]:
     with torch.no_grad():
         for row in rows:
             ids = torch.tensor(row.ids[None].astype("int64"))
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+            if row.source is None:
+                logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+            else:
+                source = torch.tensor(row.source[None].astype("int64"))
+                logits = model(input_ids=source, decoder_input_ids=ids).logits.float()
             found.append(logits if head == "sequence" else logits[:, -ids.shape[1] :])
     return found
 
@@ -220,6 +239,14 @@ def test_adapter_and_objective(
     recipe = recipe_of(bases[family], adapter, name, objective.options.model_dump(mode="json"))
     tokenizer = load_tokenizer(recipe.model)
     rows = objectives.examples_of(objective)
+    if family == "t5":
+        for row in rows:
+            row.source = np.roll(row.ids, 1)[: 2 + len(row.ids) % 5]
+        if "encoder-decoder" not in plugins.get("adapter", adapter["type"]).bases:  # type: ignore[attr-defined]
+            with pytest.raises(RecipeError, match="does not go with this recipe") as caught:
+                build(recipe, objective, tokenizer)
+            assert "encoder-decoder" in str(caught.value.why)
+            return
     policy = build(recipe, objective, tokenizer)
 
     # the gradient of a step does not depend on how it is cut
@@ -244,7 +271,7 @@ def test_adapter_and_objective(
     folder = tmp_path / "model"
     save_model(folder, recipe, objective, tokenizer, final, stop_ids=[2], steps=[], card="---\n---\n")
     ours = outputs(policy.model, objective.head, rows)
-    plain = outputs(plainly(folder, bases[family], objective), objective.head, rows)
+    plain = outputs(plainly(folder, bases[family], objective, family), objective.head, rows)
     opened, manifest = open_model(folder, recipe)
     for one, two, three in zip(ours, plain, outputs(opened.eval(), objective.head, rows)):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
@@ -264,13 +291,13 @@ def gradients(policy: Policy, objective: Any, groups: list[list[Any]]) -> dict[s
     return found
 
 
-def plainly(folder: Path, base: Path, objective: Any) -> Any:
+def plainly(folder: Path, base: Path, objective: Any, family: str) -> Any:
     """The folder opened by transformers or PEFT, without attune."""
     import transformers
     from peft import PeftModel
 
     auto = {
-        "lm": transformers.AutoModelForCausalLM,
+        "lm": transformers.AutoModelForSeq2SeqLM if family == "t5" else transformers.AutoModelForCausalLM,
         "sequence": transformers.AutoModelForSequenceClassification,
         "token": transformers.AutoModelForTokenClassification,
     }[objective.head]
