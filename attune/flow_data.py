@@ -143,7 +143,7 @@ def prepare_run(
     """
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
-    from attune.data.templating import schema_of, template_of
+    from attune.data.templating import common_words, schema_of, template_of
     from attune.evaluate.suites.compared import load_suites
     from attune.model.heads import check_recipe
     from attune.model.load import load_config
@@ -187,6 +187,9 @@ def prepare_run(
         recipe = recipe.replace({"data.task": found.task})
         if found.task == "generation":
             recipe = recipe.replace({"data.template": template_of(found.split.train)})
+            if recipe.data.instruction is None:
+                words = common_words(found.split.train, brief=config.is_encoder_decoder)
+                recipe = recipe.replace({"data.instruction": words})
         found = answered(recipe, found, run, say=show.say) if teach else found
         check_recipe(recipe, config)
         prepared, length = render(

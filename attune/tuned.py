@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attune import plugins
 from attune.data.templates.base import tagged, wrapped
 from attune.errors import UsageError
 from attune.recipe import Recipe
@@ -38,7 +39,6 @@ class Tuned:
     def __init__(self, run: Run):
         import torch
 
-        from attune import plugins
         from attune.data.desk import restored
         from attune.data.seq2seq import renderer_for
         from attune.model.load import load_tokenizer
@@ -107,9 +107,10 @@ class Tuned:
         """A conversation as token ids, up to where the answer begins. A single user turn is put as in training: behind
         the instruction of the run's template."""
         record = self.prepared(messages)
-        if self.recipe.data.template not in ("auto", "none", "chat"):
-            data = self.recipe.data
-            record = tagged(record, data.template, self.manifest.get("json_schema"), data.instruction)
+        data = self.recipe.data
+        plugin: Any = plugins.get("template", "none" if data.template == "auto" else data.template)
+        if not plugin.varies or data.instruction is not None:
+            record = tagged(record, plugin.name, self.manifest.get("json_schema"), data.instruction)
             record = wrapped(record, brief=bool(self.renderer.decoder_prefix))
         return self.renderer.prompt_ids(record.prompt, tools)
 

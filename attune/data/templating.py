@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.records import Record
 
-__all__ = ["as_written_task", "schema_of", "template_of"]
+__all__ = ["as_written_task", "common_words", "schema_of", "template_of"]
 
 SHOWN = 20
 """Rows that are named when several do not fit."""
@@ -77,6 +77,18 @@ def schema_of(recipe: Recipe) -> dict[str, Any] | None:
         return parsed_schema(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"data.json_schema {path} is no JSON Schema", where=where, why=str(error)) from error
+
+
+def common_words(records: Sequence[Record], *, brief: bool) -> str | None:
+    """The instruction of a template that goes by the row, where all rows have the same: later requests get it too."""
+    found = set()
+    for record in records:
+        plugin: Any = plugins.get("template", record.meta.get(NAME, "none"))
+        if not plugin.varies:
+            return None
+        template = plugin()
+        found.add(template.brief(record).removesuffix(": ") if brief else template.instruction(record).strip())
+    return found.pop() if len(found) == 1 else None
 
 
 def template_of(records: Sequence[Record]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from attune import flow, flow_data, plugins
 from attune.data.prepare import read
 from attune.data.templates.base import NAME, SCHEMA, choose, source_text, tagged, wrapped
-from attune.data.templating import template_of
+from attune.data.templating import common_words, template_of
 from attune.errors import DataError, RecipeError
 from attune.recipe import Recipe
 from attune.records import Completion, Message, Record
@@ -200,3 +200,14 @@ def test_tags_survive_the_data_desk(tmp_path: Path) -> None:
     made = flow_data.prepare(recipe, out=tmp_path / "prepared")
     again = Recipe.load({"data": {"path": str(made.folder / "train.jsonl"), "split": {"validation": 0}}})
     assert {record.meta[NAME] for record in read(again, prepared=tmp_path).split.train} == {"summarize"}
+
+
+def test_words_that_all_rows_share_are_kept_for_later_requests() -> None:
+    rows = [tagged(record_of(f"Hallo {n}", source_lang="de", target_lang="en"), "translate") for n in range(3)]
+    for brief in (False, True):
+        words = common_words(rows, brief=brief)
+        later = tagged(record_of("Hallo 0"), "translate", instruction=words)  # a request names no languages
+        assert words and wrapped(later, brief=brief).text == wrapped(rows[0], brief=brief).text
+    other = tagged(record_of("Hallo", source_lang="de", target_lang="fr"), "translate")
+    assert common_words([*rows, other], brief=False) is None
+    assert common_words([tagged(record_of("a"), "summarize")], brief=False) is None

@@ -23,6 +23,8 @@ class Template:
     """Sets of columns that show the task by their names alone."""
     formats: ClassVar[tuple[str, ...]] = ()
     """Formats of data that are this task and nothing else."""
+    varies: ClassVar[bool] = False
+    """Whether the instruction depends on the row."""
     metrics: ClassVar[tuple[str, ...]]
     """Figures of written answers, the ones shown first first."""
     primary: ClassVar[str]

@@ -27,6 +27,7 @@ class Translate(Template):
 
     name = "translate"
     formats = ("translation",)
+    varies = True
     columns = tuple(("source", "target", name) for name in TARGET_NAMES)
     metrics = ("chrf", "bleu", "length_ratio", "copied", "loss", "stop_rate", "invalid_rate")
     primary = "chrf"
