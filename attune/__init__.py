@@ -16,6 +16,7 @@ _PUBLIC = {
     "Recipe": "attune.recipe",
     "Run": "attune.runs",
     "run": "attune.flow",
+    "plan": "attune.plan.plan",
     "prepare": "attune.flow_data",
     "audit": "attune.flow_data",
     "train": "attune.flow",

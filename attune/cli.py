@@ -155,6 +155,59 @@ def run(
 
 
 @app.command()
+def plan(
+    source: Annotated[str, typer.Argument(help="A data file or folder, or a recipe.yaml.", show_default=False)],
+    goal: Annotated[
+        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for everything, such as 10m or 2h.")] = None,
+    hardware: Annotated[
+        str, typer.Option(help="here (measured), cpu, or a machine of the table: h200, a100-80g, rtx4090, ...")
+    ] = "here",
+    licence: Annotated[str | None, typer.Option(help="Only bases under this licence: a name, or permissive.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="What an hour of the machine costs.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
+    validation: Annotated[str | None, typer.Option(help="A file of validation rows.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the recipe here, with its reasons.")] = None,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Choose and advise only: no model is loaded.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What to tune and how, whether to tune at all, and what it will take in time and memory."""
+    from attune.errors import UsageError
+    from attune.plan.plan import plan as make
+    from attune.runs import write_text
+    from attune.terminal import Terminal
+
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists", fix="give another --out")
+    stopping.stop_in_order()
+    made = make(
+        source,
+        goal=goal,
+        budget=budget,
+        hardware=hardware,
+        licence=licence,
+        price=price,
+        test=test,
+        validation=validation,
+        target=target,
+        overrides=set_ or [],
+        measure=not no_measure,
+        show=Terminal(quiet=quiet),
+    )
+    if out is not None:
+        write_text(out, made.recipe_text())
+    print(json.dumps(made.to_dict(), ensure_ascii=False) if as_json else made.text())
+    if out is not None and not as_json:
+        print(f"attune train {out}")
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe.yaml.", show_default=False)],
     overrides: Overrides = None,
@@ -165,6 +218,9 @@ def train(
         bool, typer.Option("--dry-run", help="Check the recipe and the data, show samples, train nothing.")
     ] = False,
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Stop after saving the model.")] = False,
+    with_plan: Annotated[
+        bool, typer.Option("--plan", help="Rehearse first: predict time and memory, and score that in the report.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -178,7 +234,7 @@ def train(
     if dry_run:
         flow_data.rehearse(recipe, changes, show=show)
         return
-    done = flow.train(recipe, changes, out=out, fork=fork, assess=not no_evaluate, show=show)
+    done = flow.train(recipe, changes, out=out, fork=fork, assess=not no_evaluate, plan=with_plan, show=show)
     if not (done.path / "evaluation" / "results.json").exists():
         print(f"attune evaluate {done.path}")
     else:
@@ -383,15 +439,15 @@ def init(
     set_: Set = None,
 ) -> None:
     """Write the recipe that `attune run` would choose, to be edited and trained."""
-    from attune.choose import choose
     from attune.errors import UsageError
+    from attune.plan.choose import choose
     from attune.runs import write_text
 
     if file.exists():
         raise UsageError(f"{file} exists", fix="give another --recipe")
-    recipe, reasons = choose(data, goal=goal, target=target, test=test, overrides=set_ or [])
-    write_text(file, recipe.dump())
-    for reason in reasons:
+    chosen = choose(data, goal=goal, target=target, test=test, overrides=set_ or [])
+    write_text(file, chosen.recipe.dump())
+    for reason in chosen.lines():
         print(f"  {reason}", file=sys.stderr)
     print(f"attune train {file}")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attune import plugins, stopping
 from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
 from attune.flow_data import prepare_run
+from attune.plan.score import Clock, plan_run, score
 from attune.recipe import Recipe
 from attune.runs import Run, write_json, write_text
 from attune.show import Show
@@ -42,14 +43,16 @@ def run(
 ) -> Run:
     """From a data file to a tuned model and its report, without a recipe: attune chooses one and leaves it in the run.
 
-    `goal` is the task in the user's words; `budget` the time for everything, such as `10m`.
+    `goal` is the task in the user's words; `budget` the time for everything, such as `10m`. The run is rehearsed before
+    it starts: what it will take is predicted, made to fit the budget, and held against what it took.
     Raises: AttuneError of every kind, each with its fix.
     """
-    from attune.choose import choose
+    from attune.plan.choose import choose
 
+    clock = Clock(budget)
     show = show or Show()
     show.stage("plan")
-    recipe, reasons = choose(
+    chosen = choose(
         str(data),
         goal=goal,
         budget=budget,
@@ -58,9 +61,9 @@ def run(
         target=target,
         overrides=overrides,
     )
-    for reason in reasons:
-        show.say(reason)
-    return train(recipe, out=out, show=show)
+    for line in chosen.lines():
+        show.say(line)
+    return _start(chosen.recipe, Path(out), clock=clock, plan=True, show=show)
 
 
 def train(
@@ -70,13 +73,17 @@ def train(
     out: str | Path = "runs",
     fork: bool = False,
     assess: bool = True,
+    plan: bool = False,
+    budget: str | None = None,
     found: Read | None = None,
     show: Show | None = None,
 ) -> Run:
     """Run a recipe to the end: prepare, train, save, evaluate, report. An unfinished run of the same recipe goes on.
 
     `out` is the folder that holds runs; `fork` starts a new numbered run where the name is taken by another recipe;
-    `assess=False` stops after saving the model; `found` is data that was read and divided before.
+    `assess=False` stops after saving the model; `found` is data that was read and divided before. `plan` rehearses the
+    run first: what it will take is predicted, and the report holds it against what it took; `budget` (with `plan`) is
+    the time for everything from now on.
     """
     show = show or Show()
     recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
@@ -86,25 +93,51 @@ def train(
         from attune.flow_stages import train_stages
 
         return train_stages(recipe, Path(out), fork=fork, assess=assess, show=show)
+    return _start(recipe, Path(out), clock=Clock(budget), fork=fork, assess=assess, found=found, plan=plan, show=show)
+
+
+def _start(
+    recipe: Recipe,
+    out: Path,
+    *,
+    clock: Clock,
+    plan: bool,
+    show: Show,
+    fork: bool = False,
+    assess: bool = True,
+    found: Read | None = None,
+) -> Run:
+    """Open the recipe's run and do what is left of it."""
     parallel = _ranks()
     if parallel is not None and not parallel.main:
         show = Show()
         parallel.barrier()  # until the first rank has made the run and prepared its data
-    run, recipe = _open(recipe, Path(out), fork=fork)
+    run, recipe = _open(recipe, out, fork=fork)
     run.writes = parallel is None or parallel.main
     if run.status["state"] == "done":
         show.say(f"{run.path} is finished; nothing to do (another name, or --fork, makes a new run)")
         return run
-    return work(run, recipe, assess=assess, show=show, parallel=parallel, found=found)
+    return work(run, recipe, assess=assess, show=show, parallel=parallel, found=found, clock=clock, plan=plan)
 
 
 def work(
-    run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None, found: Read | None = None
+    run: Run,
+    recipe: Recipe,
+    *,
+    assess: bool,
+    show: Show,
+    parallel: Parallel | None,
+    found: Read | None = None,
+    clock: Clock | None = None,
+    plan: bool = False,
 ) -> Run:
-    """Do what is left of an opened run; whatever ends it stands in its status."""
+    """Do what is left of an opened run; whatever ends it stands in its status. `plan` rehearses it first."""
+    clock = clock or Clock()
     run.lock()
     try:
-        _train(run, recipe, assess=assess, show=show, parallel=parallel, found=found)
+        if plan and parallel is None:
+            recipe = plan_run(run, recipe, clock, show=show)
+        _train(run, recipe, assess=assess, show=show, parallel=parallel, found=found, clock=clock)
     except Interrupted as error:
         run.set_status("interrupted", why=error.what)
         error.fix = "run the same command again: it goes on from there"
@@ -151,7 +184,7 @@ def _open(recipe: Recipe, out: Path, *, fork: bool) -> tuple[Run, Recipe]:
 
 
 def _train(
-    run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None, found: Read | None
+    run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None, found: Read | None, clock: Clock
 ) -> None:
     from attune.model.load import fingerprint, load_tokenizer
     from attune.model.save import save_model
@@ -205,7 +238,7 @@ def _train(
     else:
         prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
     if assess:
-        _assess(run, recipe, prepared, objective, tokenizer, show=show)
+        _assess(run, recipe, prepared, objective, tokenizer, show=show, clock=clock)
     facts = json.loads((run.path / "data" / "training.json").read_text())
     run.set_status("budget" if facts["stopped"] == "budget" else "done")
 
@@ -278,14 +311,17 @@ def _assess(
     tokenizer: PreTrainedTokenizerBase,
     *,
     show: Show,
+    clock: Clock | None = None,
 ) -> None:
     from attune.evaluate.evaluate import evaluate_run
     from attune.evaluate.report import write_report
 
     show.stage("evaluate")
     started = time.monotonic()
-    results: Any = evaluate_run(run, recipe, prepared, objective, tokenizer, say=show.say)
+    guard = clock.guard(run) if clock else lambda name: None
+    results: Any = evaluate_run(run, recipe, prepared, objective, tokenizer, say=show.say, too_dear=guard)
     results["seconds"] = round(time.monotonic() - started, 1)
+    results["plan"] = score(run, results, clock)
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
     write_json(folder / "results.json", results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -46,8 +47,9 @@ def evaluate_run(
     tokenizer: PreTrainedTokenizerBase,
     *,
     say: Callable[[str], None] = lambda line: None,
+    too_dear: Callable[[str], str | None] = lambda name: None,
 ) -> dict[str, Any]:
-    """Everything the report shows, as `results.Results`.
+    """Everything the report shows, as `results.Results`. `too_dear` names baselines that there is no time for.
 
     Raises: UsageError if the run has neither test nor validation rows.
     """
@@ -61,9 +63,9 @@ def evaluate_run(
     if part == "validation":
         say("no test part: figures are on validation rows, which also chose the checkpoint, so they flatter")
     if prepared.tasks:
-        found = measure_tasks(_measured, run, recipe, prepared, objective, tokenizer, part, say)
+        found = measure_tasks(functools.partial(_measured, too_dear=too_dear), run, recipe, prepared, objective, tokenizer, part, say)
     else:
-        found = _measured(run, recipe, prepared, objective, tokenizer, part, say)
+        found = _measured(run, recipe, prepared, objective, tokenizer, part, say, too_dear=too_dear)
     rows, primary, higher, asked = found.rows, found.primary, found.higher, found.asked
     _keep_statistics(run, found)
     history = list(run.history())
@@ -147,7 +149,7 @@ def evaluate_run(
             "peak memory (GiB)": facts["peak_memory_gib"],
             "device": f"{facts['device']}, {facts['threads']} threads, {facts['dtype']}, {facts['layout']}",
         },
-        "plan": _plan(facts),
+        "plan": None,
         "next": [f"attune chat {run.path}", f"attune show {run.path}"],
     }
     return _finite(results)
@@ -164,6 +166,7 @@ def _measured(
     *,
     tuned: Any = None,
     base: Any = None,
+    too_dear: Callable[[str], str | None] = lambda name: None,
 ) -> Measured:
     """The tuned model and every baseline on the rows of one task; `tuned` and `base` where they are loaded already."""
     records = list(getattr(prepared, part))
@@ -179,7 +182,7 @@ def _measured(
     else:
         policy, layout = tuned
         systems = answers_of(policy, layout, recipe, prepared, objective, tokenizer, part, records, asked)
-    systems += baseline_answers(recipe, prepared, objective, tokenizer, part, asked, say, base)
+    systems += baseline_answers(recipe, prepared, objective, tokenizer, part, asked, say, base, too_dear)
     metrics = metrics_for(prepared.task, recipe.evaluate.metrics, asked)
     if base is not None:  # one of several tasks takes those of the list that fit it
         metrics = [metric for metric in metrics if prepared.task in metric.tasks] or metrics_for(
@@ -344,27 +347,6 @@ def _preflight(prepared: Prepared) -> dict[str, Any] | None:
         "truncated": facts["truncation"]["over"],
         "examples": train["examples"],
     }
-
-
-def _plan(facts: dict[str, Any]) -> list[dict[str, str]] | None:
-    """What was measured before the first step, against what came of it."""
-    measured = facts.get("measured")
-    if not measured or not facts["steps"]:
-        return None
-    planned = measured["seconds_per_step"]
-    actual = facts["seconds"] / facts["steps"]
-    return [
-        {
-            "what": "seconds a step (with evaluations and saving)",
-            "planned": f"{planned:.3f} ± {measured['spread']:.3f}",
-            "actual": f"{actual:.3f}",
-        },
-        {
-            "what": "training time",
-            "planned": f"{planned * facts['planned_steps']:.0f} s",
-            "actual": f"{facts['seconds']:.0f} s",
-        },
-    ]
 
 
 def _finite(value: Any) -> Any:

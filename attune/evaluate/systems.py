@@ -31,6 +31,8 @@ __all__ = [
     "tuned_answers",
     "answers_of",
     "baseline_answers",
+    "baseline_names",
+    "context_of",
     "reference_logp",
     "spread",
 ]
@@ -203,59 +205,43 @@ def _answers(
     )
 
 
-def baseline_answers(
-    recipe: Recipe,
-    prepared: Prepared,
-    objective: Objective,
-    tokenizer: PreTrainedTokenizerBase,
-    part: str,
-    asked: list[Record],
-    say: Callable[[str], None],
-    base: tuple[Policy, str] | None = None,
-) -> list[Predictions]:
-    """Every baseline that fits the task and the base, each with its reason where it cannot run.
+def baseline_names(recipe: Recipe, task: str, *, one_of_several: bool = False) -> list[str]:
+    """The baselines that a recipe asks for; `auto` means all that fit the task."""
+    wanted = recipe.evaluate.baselines
+    found: dict[str, Any] = plugins.find("baseline")
+    names = [name for name, plugin in found.items() if task in plugin.tasks]
+    if wanted == "auto":
+        return names
+    # one of several tasks takes those of the list that fit it
+    return [name for name in wanted if name in names or not one_of_several]
 
-    `base` is the untuned model where it is loaded already.
-    """
+
+def context_of(
+    recipe: Recipe, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, asked: list[Record], base: Policy | None
+) -> Context:
+    """What baselines are told and may use; `base` is the untuned model, None where it does not write text."""
     from attune.generate.seq2seq import engine_of
     from attune.model.heads import writes
     from attune.model.load import load_config
 
-    wanted = recipe.evaluate.baselines
-    found: dict[str, Any] = plugins.find("baseline")
-    names = [name for name, plugin in found.items() if prepared.task in plugin.tasks]
-    if wanted != "auto":  # one of several tasks takes those of the list that fit it
-        names = [name for name in wanted if name in names or base is None]
-    if not names and prepared.task != "text":
-        return []
     config = load_config(recipe.model)
     writer = writes(config)
-    common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
-    base_policy, layout = base or placed_base(recipe, fast=prepared.task != "text")
-    if prepared.task == "text":
-        if base_policy is None or wanted == []:
-            return []
-        return [
-            predict_text(base_policy, objective, prepared.stores[part], asked, layout=layout, system="base", **common)[
-                0
-            ]
-        ]
 
     def shown(records: list[Record]) -> list[Record]:
         return [prepared.asked(record) for record in records] if prepared.task == "generation" else records
 
-    context = Context(
+    return Context(
         task=prepared.task,
         train=shown(prepared.train),
         test=shown(asked),
         labels=kinds_of(prepared.task, prepared.labels),
         engine=None
-        if base_policy is None
+        if base is None
         else engine_of(
-            base_policy.model,
+            base.model,
             tokenizer,
             prepared.renderer,
-            device=str(next(base_policy.parameters()).device),
+            device=str(next(base.parameters()).device),
             batch_tokens=recipe.evaluate.batch_tokens,
             repetition_penalty=recipe.evaluate.repetition_penalty,
         ),
@@ -269,10 +255,42 @@ def baseline_answers(
         temperature=recipe.evaluate.temperature,
         context_length=getattr(config.get_text_config(), "max_position_embeddings", None),
     )
+
+
+def baseline_answers(
+    recipe: Recipe,
+    prepared: Prepared,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    part: str,
+    asked: list[Record],
+    say: Callable[[str], None],
+    base: tuple[Policy, str] | None = None,
+    too_dear: Callable[[str], str | None] = lambda name: None,
+) -> list[Predictions]:
+    """Every baseline that fits the task and the base, each with its reason where it cannot run.
+
+    `base` is the untuned model where it is loaded already. `too_dear` is asked before each one: a reason means that it
+    is left out for lack of time.
+    """
+    names = baseline_names(recipe, prepared.task, one_of_several=base is not None)
+    if not names and prepared.task != "text":
+        return []
+    common: dict[str, Any] = {"pad_id": tokenizer.pad_token_id or 0, "batch_tokens": recipe.evaluate.batch_tokens}
+    base_policy, layout = base or placed_base(recipe, fast=prepared.task != "text")
+    if prepared.task == "text":
+        if base_policy is None or recipe.evaluate.baselines == []:
+            return []
+        return [
+            predict_text(base_policy, objective, prepared.stores[part], asked, layout=layout, system="base", **common)[
+                0
+            ]
+        ]
+    context = context_of(recipe, prepared, tokenizer, asked, base_policy)
     systems = []
     for name in names:
         baseline: Any = plugins.get("baseline", name)()
-        if reason := baseline.why(context):
+        if reason := baseline.why(context) or too_dear(name):
             say(f"{name} left out: {reason}")
             continue
         answer = baseline.predict(context)

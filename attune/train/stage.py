@@ -19,9 +19,10 @@ from attune.model.build import build, trained_share
 from attune.model.earlier import kept_head
 from attune.model.load import torch_dtype
 from attune.model.parallel import Parallel
-from attune.train import checkpoint
+from attune.train import checkpoint, loop
 from attune.train.head_start import start_head
-from attune.train.loop import Progress, fit, train_step
+from attune.train.loop import Progress
+from attune.train.measure import eval_interval, measure_forwards, measure_steps, most_steps, schedule_of
 from attune.train.optim import Masters
 from attune.train.retention import Retention
 from attune.train.teacher import live
@@ -41,8 +42,8 @@ DEFAULT_MICRO_BATCH = {"cpu": 4096, "cuda": 16384}
 """Tokens of one forward where the recipe names none; halved by itself when memory runs out."""
 SAMPLE = 128
 """Training examples whose loss is measured like validation's, to see the gap between the two."""
-TRAINING_SHARE = 0.6
-"""Part of a time budget that training may take: the rest is for baselines and the final evaluation."""
+SAVED_BYTES_PER_SECOND = 200e6
+"""What a checkpoint is reckoned at where none was written yet, hashing and syncing included."""
 
 
 @dataclass
@@ -68,8 +69,9 @@ def train_stage(
     fingerprint: Callable[[Recipe], str],
     watch: Callable[[Progress, int, dict[str, Any]], None] = lambda progress, total, row: None,
     say: Callable[[str], None] = lambda line: None,
+    fit: Callable[..., Progress] = loop.fit,
 ) -> Trained:
-    """Train, or go on from the newest whole checkpoint.
+    """Train, or go on from the newest whole checkpoint. `fit` is the loop; a rehearsal puts a measuring one there.
 
     What is decided before the first step (learning rate, steps from a time budget, forward size) is written into the
     recipe through `freeze`, so that a resumed run decides nothing again.
@@ -123,25 +125,36 @@ def train_stage(
     retention.begin(say)
     pull = retention.pull(start)
     steps = settings.max_steps or max(1, round(settings.epochs * loader.steps_per_epoch))
+    per_epoch = loader.steps_per_epoch
     measured: dict[str, Any] = {}
     if settings.budget_seconds and resume is None and settings.max_steps is None:
-        measured = measure(policy, objective, loader, masters, parallel, forward)
+        held = prepared.stores.get("validation")
+        time_of = measure_steps(policy, objective, loader, masters, parallel, forward, total_steps=steps)
+        once = 0.0
+        if held is not None:
+            once = measure_forwards(policy, objective, held, forward, layout=layout, pad_id=pad_id)
+        saved = 12 * trained / SAVED_BYTES_PER_SECOND
         # every rank must come to the same number of steps
-        mean = parallel.sum({"seconds": torch.tensor(measured["seconds_per_step"])})["seconds"] / parallel.world
-        measured["seconds_per_step"] = float(mean)
-        affordable = int(TRAINING_SHARE * settings.budget_seconds / measured["seconds_per_step"])
+        means = parallel.sum({"step": torch.tensor(time_of.seconds), "validation": torch.tensor(once)})
+        each, once = (float(means[key]) / parallel.world for key in ("step", "validation"))
+
+        def cost(n: int) -> float:
+            evaluations, saves = schedule_of(settings, per_epoch, n, validates=held is not None)
+            return each * n + once * evaluations + saved * saves
+
+        affordable = most_steps(steps, settings.budget_seconds, cost)
+        measured = {"seconds_per_step": each, "spread": time_of.spread, "seconds": cost(affordable)}
         say(
-            f"measured {measured['seconds_per_step']:.2f} s a step: {affordable} steps fit into the budget, "
-            f"{settings.epochs:g} epochs are {steps}"
+            f"measured {each:.2f} s a step, {once:.1f} s a validation pass: of {steps} steps "
+            f"({settings.epochs:g} epochs) {affordable} fit into {settings.budget}"
         )
-        steps = max(1, min(steps, affordable))
+        steps = affordable
     if settings.max_steps is None:
         recipe = recipe.replace({"train.max_steps": steps})
     freeze(recipe)
     settings = recipe.train
     primary, higher = watched(recipe, prepared.task)
-    per_epoch = loader.steps_per_epoch
-    eval_every = settings.eval_every or max(1, min(per_epoch // 2 or 1, max(1, steps // 4)))
+    eval_every = eval_interval(settings, per_epoch, steps)
     evaluate = None
     if "validation" in prepared.stores:
         forwards: dict[str, Any] = {"layout": layout, "pad_id": pad_id, "batch_tokens": forward}
@@ -156,7 +169,7 @@ def train_stage(
         say(f"resuming from step {resume.step}")
         run.rewind(resume.step)
     run.set_status("running", pid_step=resume.step if resume else 0)
-    started = time.monotonic()
+    started, processor = time.monotonic(), time.process_time()
     progress = fit(
         policy,
         near or objective,
@@ -217,6 +230,7 @@ def train_stage(
         "tokens": progress.tokens,
         "seconds": round(progress.seconds, 1),
         "session_seconds": round(time.monotonic() - started, 1),
+        "processor_seconds": round(time.process_time() - processor, 1),
         "stopped": progress.stopped,
         "best_step": chosen,
         "best": progress.best,
@@ -228,30 +242,3 @@ def train_stage(
         "retain": {**choice, "strength": progress.pull, "notes": retention.notes},
     }
     return Trained(progress, weights, chosen, facts)
-
-
-def measure(
-    policy: Any, objective: Objective, loader: Loader, masters: Masters, parallel: Parallel, forward: int, n: int = 5
-) -> dict[str, Any]:
-    """Time of a step, from real steps whose gradients are thrown away. The first warms up and does not count."""
-    wrapped = parallel.wrap(policy)
-    policy.train()
-    times, tokens = [], []
-    for step in range(n + 1):
-        started = time.monotonic()
-        _, seen = train_step(
-            wrapped, objective, loader.batches(step % max(1, loader.steps_per_epoch), forward), masters, parallel
-        )
-        masters.clip(1.0)
-        times.append(time.monotonic() - started)
-        tokens.append(seen)
-    masters.zero_grad()
-    mean = sum(times[1:]) / n
-    spread = (sum((value - mean) ** 2 for value in times[1:]) / max(1, n - 1)) ** 0.5
-    # the optimiser's own update is not in it: a few per cent on small models
-    return {
-        "seconds_per_step": mean * 1.05,
-        "spread": spread,
-        "tokens_per_second": sum(tokens[1:]) / max(sum(times[1:]), 1e-9),
-        "steps": n,
-    }

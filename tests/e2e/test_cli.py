@@ -16,8 +16,8 @@ import pytest
 from attune import __version__
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
-COMMANDS = ["", "run", "train", "evaluate", "chat", "show", "ls", "compare", "doctor", "schema", "explain", "init"]
-COMMANDS += ["import", "data", "distill", "search"]
+COMMANDS = ["", "run", "plan", "train", "evaluate", "chat", "show", "ls", "compare", "doctor", "schema", "explain"]
+COMMANDS += ["init", "import", "data", "distill", "search"]
 COMMANDS += [f"data {name}" for name in "check show split prepare audit label synthesize distill review".split()]
 COMMANDS += ["data diff", "data forget"]
 KINDS = {
@@ -110,6 +110,8 @@ WRONG = [
     ("data split nope.csv", 3, "nope.csv"),
     ("data show nope.yaml", 3, "nope.yaml"),
     ("init nope.csv", 3, "nope.csv"),
+    ("plan nope.csv", 3, "nope.csv"),
+    ("plan small.csv --target kind --hardware h20", 2, "did you mean 'h200'"),
     ("show nope", 2, "nope is not a run"),
     ("evaluate nope", 2, "nope is not a run"),
     ("chat nope", 2, "nope is not a run"),

@@ -1,0 +1,244 @@
+"""From what a rehearsal measured to what the whole run will take: seconds, GiB, error bars, and what fits a budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attune import errors
+from attune.errors import AttuneError, MachineError
+
+if TYPE_CHECKING:
+    from attune.recipe import Recipe
+
+__all__ = ["Figure", "measured", "predict", "fit_budget", "REPORT_SECONDS"]
+
+REPORT_SECONDS = 2.0
+"""Writing the report, its charts included (docs/plan.md)."""
+CACHES = (".splits", ".prepared", ".cache")
+LEAST_ROWS = 24
+"""Written answers are measured on no fewer rows than this, whatever the budget."""
+EVALUATION_SHARE = 0.4
+"""Of a budget that is too short for everything, what evaluation may take before baselines are left out."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A prediction and where the truth is expected, about nine times in ten."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def within(cls, value: float, share: float) -> Figure:
+        return cls(value, value * (1 - share), value * (1 + share))
+
+    def to_dict(self) -> dict[str, float]:
+        return {key: round(number, 3) for key, number in vars(self).items()}
+
+
+def measured(
+    recipe: Recipe, *, out: Path, seconds: float = 6.0, limit: float = 60.0, evaluate: bool = True
+) -> dict[str, Any]:
+    """What a rehearsal of the recipe in a child process found (`rehearse.rehearse`).
+
+    A child of its own, so that its peak memory is the run's and not this process's. `seconds` is what each part may
+    measure for; after `limit` in all, only what must be known is measured. `out` is the folder of runs whose caches it
+    shares, so that what it prepared is found by the run.
+    Raises: AttuneError of the child's kind; MachineError where it was killed, most likely for its memory.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".plan-", dir=out))
+    try:
+        for name in CACHES:
+            (out / name).mkdir(exist_ok=True)
+            (scratch / name).symlink_to((out / name).resolve(), target_is_directory=True)
+        order = {
+            "recipe": str(scratch / "recipe.yaml"),
+            "folder": str(scratch / "rehearsal"),
+            "result": str(scratch / "result.json"),
+            "failure": str(scratch / "failure.json"),
+            "seconds": seconds,
+            "limit": limit,
+            "evaluate": evaluate,
+            "began": time.time(),
+        }
+        (scratch / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
+        (scratch / "order.json").write_text(json.dumps(order), encoding="utf-8")
+        command = [sys.executable, "-m", "attune.plan.rehearse", str(scratch / "order.json")]
+        began = time.monotonic()
+        with open(scratch / "log.txt", "w+", encoding="utf-8") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"WORLD_SIZE": "1"})
+            try:
+                code = child.wait()
+            finally:  # Ctrl-C or SIGTERM: never leave it working alone
+                child.kill()
+                child.wait()
+            log.seek(0)
+            said = log.read()
+        found = scratch / "result.json"
+        facts: dict[str, Any] = json.loads(found.read_text()) if found.exists() else {"stage": "start"}
+        if code:
+            raise _failure(code, scratch / "failure.json", facts, said)
+        return facts | {"rehearsal_seconds": time.monotonic() - began}
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _failure(code: int, file: Path, facts: dict[str, Any], said: str) -> AttuneError:
+    if file.exists():
+        told = json.loads(file.read_text())
+        return getattr(errors, told.pop("kind"))(told.pop("what"), **told)
+    if code in (-9, 137):
+        return MachineError(
+            f"the rehearsal was killed in its stage '{facts['stage']}'",
+            why="most likely it asked for more memory than the machine has",
+            fix="lower train.micro_batch_tokens or data.max_length, use adapter: lora, or choose a smaller base",
+        )
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
+    return MachineError(
+        f"the rehearsal failed in its stage '{facts['stage']}' (exit {code})",
+        why=last[:300],
+        fix="run `attune train` on the recipe to see all of it; with --debug for the traceback",
+    )
+
+
+def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) -> dict[str, Any]:
+    """The whole run from what was measured: `steps` in place of the recipe's own number.
+
+    Returns seconds of every part, totals with error bars, memory, and what each system's answers cost.
+    """
+    from attune.train.measure import schedule_of
+
+    training = facts["training"]
+    steps = steps or training["steps"]
+    each = training["step"]["seconds"]
+    validates = training["validation_seconds"] is not None
+    evaluations, saves = schedule_of(recipe.train, training["steps_per_epoch"], steps, validates=validates)
+    parts = {
+        "prepare": facts["prepare_seconds"],
+        "set up": facts["set_up_seconds"] + training["head_seconds"],
+        "steps": each * steps,
+        "validation": evaluations * (training["validation_seconds"] or 0.0),
+        "checkpoints": saves * training["checkpoint_seconds"],
+        "save": facts["save_seconds"],
+    }
+    train = Figure.within(
+        parts["steps"] + parts["validation"] + parts["checkpoints"],
+        0.1 + 2 * training["step"]["spread"] / max(each, 1e-9),
+    )
+    answers = facts.get("answers") or {}
+    systems = systems_asked(answers, recipe)
+    evaluation, doubt = 0.0, 0.0
+    for cost in systems.values():
+        evaluation += cost["seconds"]
+        doubt += cost["seconds"] * (0.1 + 0.3 * (1 - cost["measured"]))
+    if systems:
+        figures = answers["figures_seconds"] * len(systems) / max(1, len(answers["systems"]))
+        fixed = answers.get("base_seconds", 0.0) + figures + REPORT_SECONDS
+        evaluation += fixed
+        doubt += 0.3 * fixed
+    evaluated = Figure(evaluation, max(0.0, evaluation - doubt), evaluation + doubt)
+    rest = parts["prepare"] + parts["set up"] + parts["save"]
+    memory = Figure.within(facts["memory_gib"], 0.12)
+    return {
+        "steps": steps,
+        "evaluations": evaluations,
+        "checkpoints": saves,
+        "seconds_per_step": each,
+        "tokens_per_second": training["step"]["tokens"] / max(each, 1e-9),
+        "busy": training["step"]["busy"],
+        "train_seconds": train.to_dict(),
+        "evaluate_seconds": evaluated.to_dict(),
+        "total_seconds": Figure(
+            rest + train.value + evaluated.value,
+            0.85 * rest + train.low + evaluated.low,
+            1.2 * rest + train.high + evaluated.high,
+        ).to_dict(),
+        "memory_gib": memory.to_dict(),
+        "whole_memory_gib": round(facts["whole_memory_gib"], 3),
+        "parts": {name: round(value, 2) for name, value in parts.items()},
+        "systems": {name: round(cost["seconds"], 2) for name, cost in systems.items()},
+    }
+
+
+def systems_asked(answers: dict[str, Any], recipe: Recipe) -> dict[str, dict[str, float]]:
+    """The measured systems that the recipe asks for, at its number of written answers."""
+    wanted = recipe.evaluate.baselines
+    found = {
+        name: cost
+        for name, cost in (answers.get("systems") or {}).items()
+        if name in ("tuned", "base") or wanted == "auto" or name in wanted
+    }
+    rows = answers.get("rows") or 1
+    if answers.get("writes"):
+        share = min(1.0, recipe.evaluate.generate_rows / rows)
+        found = {name: {**cost, "seconds": cost["seconds"] * share} for name, cost in found.items()}
+    return found
+
+
+def fit_budget(facts: dict[str, Any], recipe: Recipe, seconds: float) -> tuple[Recipe, list[str], dict[str, Any]]:
+    """The recipe made to end within `seconds` from now: steps, and where need be fewer baselines and written answers.
+
+    Returns it with what was given up and why, and its prediction.
+    Raises: MachineError where not even one step and the least evaluation fit.
+    """
+    from attune.plan.answers import ESSENTIAL
+    from attune.train.measure import most_steps
+
+    def whole(changed: Recipe, steps: int) -> float:
+        found = predict(facts, changed, steps=steps)
+        return found["total_seconds"]["value"]
+
+    wanted = facts["training"]["steps"]
+    notes: list[str] = []
+    answers = facts.get("answers") or {}
+    if skipped := answers.get("skipped"):
+        kept = [name for name in systems_asked(answers, recipe) if name not in ("tuned", "base")]
+        recipe = recipe.replace({"evaluate.baselines": kept})
+        notes.append(f"left out, since the budget leaves no time to measure what they cost: {', '.join(skipped)}")
+    available = 0.95 * seconds
+    if whole(recipe, wanted) > available:
+        allowed = EVALUATION_SHARE * available
+        rows = answers.get("rows", 0)
+        if answers.get("writes") and predict(facts, recipe)["evaluate_seconds"]["value"] > allowed:
+            cost = predict(facts, recipe)["evaluate_seconds"]["value"]
+            fewer = max(LEAST_ROWS, int(rows * allowed / cost))
+            if fewer < rows:
+                recipe = recipe.replace({"evaluate.generate_rows": fewer})
+                notes.append(f"written answers are measured on {fewer} of {rows} rows, to stay within the budget")
+        while True:
+            systems = systems_asked(answers, recipe)
+            cost = predict(facts, recipe)["evaluate_seconds"]["value"]
+            optional = {name: one["seconds"] for name, one in systems.items() if name not in ESSENTIAL}
+            if cost <= allowed or not optional:
+                break
+            dearest = max(optional, key=lambda name: optional[name])
+            kept = [name for name in systems if name not in (dearest, "tuned", "base")]
+            recipe = recipe.replace({"evaluate.baselines": kept})
+            notes.append(f"baseline {dearest} left out: about {optional[dearest]:.0f} s do not fit the budget")
+    steps = most_steps(wanted, available, lambda n: whole(recipe, n))
+    found = predict(facts, recipe, steps=steps)
+    if found["total_seconds"]["value"] > 1.5 * max(available, 1.0):
+        raise MachineError(
+            f"nothing useful fits into {seconds:.0f} s on this machine",
+            why=f"one step with the least evaluation takes about {found['total_seconds']['value']:.0f} s here "
+            f"(preparing {found['parts']['prepare']:.0f} s, evaluating {found['evaluate_seconds']['value']:.0f} s)",
+            fix="a larger --budget, fewer test rows, or a smaller base",
+        )
+    if steps < wanted:
+        per_epoch = facts["training"]["steps_per_epoch"]
+        notes.append(
+            f"{steps} of {wanted} steps ({steps / per_epoch:.2f} of {wanted / per_epoch:.2f} epochs): "
+            f"{found['seconds_per_step']:.2f} s a step, measured"
+        )
+    return recipe, notes, found
