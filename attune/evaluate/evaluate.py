@@ -63,7 +63,9 @@ def evaluate_run(
     if part == "validation":
         say("no test part: figures are on validation rows, which also chose the checkpoint, so they flatter")
     if prepared.tasks:
-        found = measure_tasks(functools.partial(_measured, too_dear=too_dear), run, recipe, prepared, objective, tokenizer, part, say)
+        found = measure_tasks(
+            functools.partial(_measured, too_dear=too_dear), run, recipe, prepared, objective, tokenizer, part, say
+        )
     else:
         found = _measured(run, recipe, prepared, objective, tokenizer, part, say, too_dear=too_dear)
     rows, primary, higher, asked = found.rows, found.primary, found.higher, found.asked

@@ -69,7 +69,8 @@ def folder_base(folder: str) -> Base:
 
     Raises: RecipeError or MachineError if it cannot be found.
     """
-    from attune.model.load import is_causal, load_config
+    from attune.model.heads import is_causal
+    from attune.model.load import load_config
     from attune.recipe import Model
 
     config = load_config(Model(base=folder))

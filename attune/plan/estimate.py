@@ -157,6 +157,9 @@ def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) 
         "seconds_per_step": each,
         "tokens_per_second": training["step"]["tokens"] / max(each, 1e-9),
         "busy": training["step"]["busy"],
+        "processor_seconds": steps * training["processor"]["step"]
+        + evaluations * training["processor"]["validation"]
+        + saves * training["processor"]["checkpoint"],
         "train_seconds": train.to_dict(),
         "evaluate_seconds": evaluated.to_dict(),
         "total_seconds": Figure(

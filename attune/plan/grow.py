@@ -46,6 +46,6 @@ def grow(run: Callable[[int], float], total: int, *, start: int, limit: float) -
     each = seconds / size
     if len(points) > 1:
         (before, less), _ = points[-2:]
-        # a part that comes cheaper than half of the mean is noise of the clock
-        each = max((seconds - less) / (size - before), each / 2)
+        # a part ten times cheaper than the mean is noise of the clock
+        each = max((seconds - less) / (size - before), each / 10)
     return Cost(seconds + min(each, seconds / size) * (total - size), size / total, spent)

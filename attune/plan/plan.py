@@ -241,7 +241,7 @@ def _reckoned(made: Plan, limit: float | None) -> None:
         value, low, high = limit, low * limit / value, high * limit / value
         made.recipe = recipe.replace({"train.max_steps": steps, "train.budget": None})
         made.notes.append(f"{steps} steps fit {duration(limit)}")
-    figures = {"value": round(value, 1), "low": round(low, 1), "high": round(high, 1)}
+    figures = {"value": round(value, 3), "low": round(low, 3), "high": round(high, 3)}
     nothing = {"value": 0.0, "low": 0.0, "high": 0.0}
     made.estimate = {
         "steps": steps,

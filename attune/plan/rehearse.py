@@ -52,7 +52,7 @@ class Measuring:
             masters.zero_grad()
             forward //= 2
             notes.append(f"out of memory: forward halved to {forward} tokens")
-        validation, whole = 0.0, True
+        validation, whole, validating = 0.0, True, 0.0
         held = self.prepared.stores.get("validation")
         if how["evaluate"] is not None and held is not None:
             pad_id = loader.pad_id
@@ -62,13 +62,15 @@ class Measuring:
             whole = validation < self.limit
             if whole:
                 policy.eval()
-                started = time.monotonic()
+                started, processor = time.monotonic(), time.process_time()
                 how["evaluate"]()
-                validation = time.monotonic() - started
+                validation, validating = time.monotonic() - started, time.process_time() - processor
                 policy.train()
+            else:
+                validating = found.busy * validation
         train_step(policy, objective, loader.batches(0, forward)[-1:], masters, parallel)
         masters.step(0.0)  # AdamW's averages belong into a checkpoint
-        started = time.monotonic()
+        started, processor = time.monotonic(), time.process_time()
         tensors = {"weights": masters.weights(), "optimizer": masters.moments()}
         progress = Progress(step=1, micro_batch_tokens=forward)
         checkpoint.save(how["folder"], 1, tensors=tensors, state=asdict(progress), fingerprint="rehearsal")
@@ -79,6 +81,11 @@ class Measuring:
             "validation_seconds": validation if held is not None else None,
             "validation_measured": whole,
             "checkpoint_seconds": time.monotonic() - started,
+            "processor": {
+                "step": found.busy * found.seconds,
+                "validation": validating,
+                "checkpoint": time.process_time() - processor,
+            },
             "forward": forward,
             "notes": notes,
             "head_seconds": head.seconds if head else 0.0,

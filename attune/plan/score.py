@@ -132,9 +132,18 @@ def score(run: Run, results: dict[str, Any], clock: Clock | None) -> list[dict[s
             return None
         planned = measured["seconds"] * facts["steps"] / max(1, facts["planned_steps"])
         return [_row("training time", {"value": planned}, facts["seconds"], duration)]
-    found = json.loads((run.path / FILE).read_text())["estimate"]
+    kept = json.loads((run.path / FILE).read_text())
+    found = kept["estimate"]
     made = facts["steps"] / max(1, found["steps"])
     train = {key: value * made for key, value in found["train_seconds"].items()}
+    actual = {
+        "steps": facts["steps"],
+        "train_seconds": facts["seconds"],
+        "processor_seconds": facts.get("processor_seconds"),
+        "evaluate_seconds": results["seconds"],
+        "memory_gib": facts["peak_memory_gib"],
+        "whole_memory_gib": round(peak_memory_gib(), 3),
+    }
     early = f", for the {facts['steps']} steps made" if made < 1 else ""
     rows = [
         _row(f"training time{early}", train, facts["seconds"], duration),
@@ -144,14 +153,16 @@ def score(run: Run, results: dict[str, Any], clock: Clock | None) -> list[dict[s
     if clock is not None and facts["seconds"] <= facts["session_seconds"] + 1:  # all of it in this session
         cut = found["train_seconds"]["value"] - train["value"]
         total = {key: value - cut for key, value in found["total_seconds"].items()}
-        rows.append(_row("everything after the plan", total, time.monotonic() - clock.planned, duration))
+        actual["total_seconds"] = time.monotonic() - clock.planned
+        rows.append(_row("everything after the plan", total, actual["total_seconds"], duration))
         if clock.budget is not None:
             used = time.monotonic() - clock.began
             rows.append(
                 {"what": "budget", "planned": duration(clock.budget), "actual": f"{duration(used)}, the plan included"}
             )
     whole = {"value": found["whole_memory_gib"]}
-    rows.append(_row("peak memory, evaluation included", whole, peak_memory_gib(), _gib))
+    rows.append(_row("peak memory, evaluation included", whole, actual["whole_memory_gib"], _gib))
+    write_json(run.path / FILE, {**kept, "actual": actual})
     return rows
 
 

@@ -1,0 +1,135 @@
+"""From measured pieces to a prediction: extrapolation, the step model, budgets, and steps that change nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attune.data.batch import Loader
+from attune.model.machine import peak_memory_gib
+from attune.model.parallel import Parallel
+from attune.plan.estimate import fit_budget, predict
+from attune.plan.grow import grow
+from attune.recipe import Recipe, Train
+from attune.runs import Run
+from attune.train.measure import Rate, Work, eval_interval, measure_forwards, measure_steps, most_steps, schedule_of
+from attune.train.optim import Masters
+
+
+def test_growing_work_is_extrapolated_without_its_fixed_part() -> None:
+    cost = grow(lambda size: 1.0 + 0.01 * size, 10_000, start=16, limit=6.0)
+    assert cost.seconds == pytest.approx(101, rel=0.02) and cost.measured < 0.2
+    assert grow(lambda size: 0.001 * size, 100, start=16, limit=6.0).measured == 1.0
+    assert grow(lambda size: 9.0, 100, start=10, limit=6.0).seconds == pytest.approx(90)  # one size: in proportion
+
+
+def test_a_rate_finds_the_cost_of_a_token_and_of_a_pair() -> None:
+    works = [Work(100.0 * n, 100.0 * n * width) for n in range(1, 6) for width in (20, 200)]
+    rate = Rate.fitted(works, [0.01 + 1e-4 * work.tokens + 1e-6 * work.pairs for work in works])
+    new = Work(1700, 1700 * 90)
+    assert rate.seconds([new]) == pytest.approx(0.01 + 0.17 + 0.153, rel=0.01)
+    few = Rate.fitted(works[:2], [0.1, 0.3])
+    assert (few.fixed, few.per_pair) == (0.0, 0.0) and few.seconds([Work(200, 0)]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_measuring_leaves_weights_and_averages_as_they_were(tiny: Any, dtype: torch.dtype) -> None:
+    policy = tiny.model()
+    policy.settle()
+    settings = Train(learning_rate=1e-2, batch_size=6)
+    masters = Masters(policy, settings, dtype=dtype)
+    before = {name: value.clone() for name, value in masters.weights().items()}
+    loader = Loader(tiny.store(), seed=0, batch_size=6, layout="packed")
+    found = measure_steps(policy, tiny.objective(), loader, masters, Parallel(), 48, total_steps=12, seconds=0.3)
+    assert all(torch.equal(before[name], value) for name, value in masters.weights().items())
+    assert not masters.moments() and all(parameter.grad is None for parameter in policy.parameters())
+    assert (
+        found.measured >= 3
+        and 0 < found.seconds < 10
+        and found.tokens
+        == pytest.approx(np.mean([loader.store.lengths[loader.examples_of(step)].sum() for step in range(12)]))
+    )
+    once = measure_forwards(policy, tiny.objective(), tiny.store(), 48, layout="packed", pad_id=0, seconds=0.2)
+    assert 0 < once < 10
+
+
+def test_evaluations_and_checkpoints_are_counted_as_the_loop_makes_them() -> None:
+    settings = Train(batch_size=6, eval_every=4, save_every=3)
+    assert schedule_of(settings, 10, 13, validates=True) == (4, 7)  # evaluations 4 8 12 13; saves also 3 6 9
+    assert schedule_of(settings, 10, 13, validates=False) == (0, 5)
+    assert eval_interval(Train(), 100, 1000) == 50 and eval_interval(Train(), 100, 40) == 10
+    assert most_steps(100, 10.0, lambda n: 0.25 * n) == 40 and most_steps(100, 0.1, lambda n: n) == 1
+
+
+def facts(**training: Any) -> dict[str, Any]:
+    """A rehearsal that found 1 s a step, 5 s a validation pass, and three systems."""
+    step = {"seconds": 1.0, "spread": 0.02, "busy": 1.0, "tokens": 3000.0}
+    systems = {"tuned": 10.0, "majority": 0.0, "tfidf": 5.0, "few_shot": 300.0, "zero_shot": 40.0}
+    return {
+        "prepare_seconds": 3.0, "set_up_seconds": 2.0, "save_seconds": 1.0, "memory_gib": 1.0, "whole_memory_gib": 1.2,
+        "training": {
+            "steps": 1000, "steps_per_epoch": 100, "step": step, "validation_seconds": 5.0, "checkpoint_seconds": 0.5,
+            "head_seconds": 0.0, "processor": {"step": 1.0, "validation": 5.0, "checkpoint": 0.1}, **training,
+        },
+        "answers": {
+            "rows": 200, "writes": False, "base_seconds": 1.0, "figures_seconds": 4.0,
+            "systems": {name: {"seconds": value, "measured": 0.1, "spent": 1.0} for name, value in systems.items()},
+        },
+    }  # fmt: skip
+
+
+def recipe(tmp_path: Path, **changes: Any) -> Recipe:
+    return Recipe.load({"data": {"path": str(tmp_path / "x.csv"), "task": "classification"}, **changes})
+
+
+def test_a_budget_is_kept_by_fewer_steps_and_fewer_baselines(tmp_path: Path) -> None:
+    asked = recipe(tmp_path)
+    whole = predict(facts(), asked)
+    assert whole["steps"] == 1000 and whole["train_seconds"]["value"] > 1000 and "few_shot" in whole["systems"]
+    for seconds in (120, 600, 3000):
+        fitted, notes, found = fit_budget(facts(), asked, seconds)
+        assert found["total_seconds"]["value"] <= seconds and notes and {"majority", "tfidf"} <= set(found["systems"])
+        assert found["train_seconds"]["value"] >= 0.3 * seconds or found["steps"] == 1000
+    assert "few_shot" not in fit_budget(facts(), asked, 600)[2]["systems"]
+    fitted, notes, found = fit_budget(facts(), asked, 10_000)
+    assert fitted == asked and not notes and found["steps"] == 1000
+
+
+def test_a_budget_for_nothing_useful_is_refused(tmp_path: Path) -> None:
+    from attune.errors import MachineError
+
+    with pytest.raises(MachineError, match="nothing useful fits"):
+        fit_budget(facts(), recipe(tmp_path), 5)
+
+
+def test_peak_memory_is_this_processes_own(tmp_path: Path) -> None:
+    """A child of a large parent starts small: ru_maxrss would say it had the parent's size."""
+    import subprocess
+    import sys
+
+    ballast = np.ones(400 << 17)  # 400 MiB
+    code = "from attune.model.machine import peak_memory_gib; import resource\nprint(peak_memory_gib())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.02 < float(done.stdout) < peak_memory_gib() and ballast[0] == 1
+
+
+@pytest.mark.slow
+def test_a_rehearsed_run_is_scored(tmp_path: Path) -> None:
+    from attune.flow import train
+
+    rows = [{"text": f"{'good' if at % 2 else 'bad'} thing number {at}", "label": "yn"[at % 2]} for at in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    values = {
+        "data": {"path": str(tmp_path / "rows.jsonl")},
+        "adapter": "full",
+        "evaluate": {"baselines": ["majority"]},
+    }
+    done: Run = train({**values, "train": {"max_steps": 3, "batch_size": 8}}, out=tmp_path / "runs", plan=True)
+    kept = json.loads((done.path / "plan.json").read_text())
+    assert kept["estimate"]["steps"] == 3 and kept["actual"]["steps"] == 3
+    what = [row["what"] for row in done.results["plan"]]
+    assert {"training time", "evaluation time", "peak memory in training"} <= set(what)
+    assert not list((tmp_path / "runs").glob(".plan-*"))
