@@ -132,6 +132,7 @@ def rehearse(order: dict[str, Any]) -> dict[str, Any]:
     from attune.model.save import save_model
     from attune.recipe import Recipe
     from attune.train.stage import train_stage
+    from attune.train.teacher import taught
 
     result = Path(order["result"])
     facts: dict[str, Any] = {"start_seconds": time.time() - order["began"], "stage": "prepare"}
@@ -141,6 +142,7 @@ def rehearse(order: dict[str, Any]) -> dict[str, Any]:
     tokenizer = load_tokenizer(recipe.model)
     run = Run.create(order["folder"], recipe.dump())
     prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run)
+    prepared = taught(recipe, prepared, objective, tokenizer, cache=run.path.parent / ".cache")
     facts |= {"prepare_seconds": time.monotonic() - mark, "stage": "train", "data": data_facts(prepared)}
     write_json(result, facts)
     mark = time.monotonic()
