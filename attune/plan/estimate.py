@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Figure", "measured", "predict", "fit_budget", "REPORT_SECONDS"]
 
+SATURATED = 128
+"""Forwards after which a heap has hardly grown any further."""
 REPORT_SECONDS = 2.0
 """Writing the report, its charts included (docs/plan.md)."""
 CACHES = (".splits", ".prepared", ".cache")
@@ -149,7 +153,9 @@ def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) 
         doubt += 0.3 * fixed
     evaluated = Figure(evaluation, max(0.0, evaluation - doubt), evaluation + doubt)
     rest = parts["prepare"] + parts["set up"] + parts["save"]
-    memory = Figure.within(facts["memory_gib"], 0.12)
+    grown = growth_gib(training["step"].get("peaks") or (), steps)
+    held = facts["memory_gib"]
+    memory = Figure(held + grown, 0.88 * held, 1.12 * (held + 1.5 * grown))
     return {
         "steps": steps,
         "evaluations": evaluations,
@@ -168,10 +174,23 @@ def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) 
             1.2 * rest + train.high + evaluated.high,
         ).to_dict(),
         "memory_gib": memory.to_dict(),
-        "whole_memory_gib": round(facts["whole_memory_gib"], 3),
+        "whole_memory_gib": round(max(facts["whole_memory_gib"], memory.value), 3),
         "parts": {name: round(value, 2) for name, value in parts.items()},
         "systems": {name: round(cost["seconds"], 2) for name, cost in systems.items()},
     }
+
+
+def growth_gib(peaks: Sequence[float], forwards: int) -> float:
+    """How much further the peak will grow: by the same amount with each doubling of the forwards, as it was measured.
+
+    Source: docs/LOG.md, memory of a heap that is not trimmed.
+    """
+    last = len(peaks)
+    if last < 4 or forwards <= last:
+        return 0.0
+    first = max(2, last // 4)
+    each = (peaks[-1] - peaks[first - 1]) / math.log2(last / first)
+    return max(0.0, each) * math.log2(min(forwards, SATURATED) / last) if last < SATURATED else 0.0
 
 
 def systems_asked(answers: dict[str, Any], recipe: Recipe) -> dict[str, dict[str, float]]:
