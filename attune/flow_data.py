@@ -278,6 +278,10 @@ def rehearse(
     recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
     for notice in recipe.notices:
         show.say(notice)
+    if recipe.stages:
+        first, *later = recipe.stage_recipes
+        stages = [first, *(stage.replace({"model.base": first.model.base}) for stage in later)]
+        return "\n".join(rehearse(stage, n=n, show=show) for stage in stages)
     with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
         run = Run.create(Path(scratch) / "rehearsal", recipe.dump())
         show.stage("prepare")

@@ -145,6 +145,12 @@ def read(
     Raises: DataError with file:line:column.
     """
     data = recipe.data
+    if data.sources:
+        raise RecipeError(
+            "data.path lists several tasks, and this looks at one body of data",
+            where=recipe.where("data.path"),
+            fix="name one task's own path; `attune train` takes them all",
+        )
     started = time.monotonic()
     notices: list[str] = []
     # A list where the records fit into memory anyway, since a model will train on them; else they stay on disk.

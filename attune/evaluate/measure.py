@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from attune import plugins
@@ -88,9 +89,10 @@ def quick_figures(
 def _of_tasks(policy: Policy, objective: Objective, prepared: Prepared, part: str, **common: Any) -> dict[str, float]:
     figures: dict[str, float] = {}
     gathered: dict[str, list[float]] = {}
-    for name, one in prepared.tasks.items():
-        if part not in one.stores:
-            continue
+    having = [name for name, one in prepared.tasks.items() if part in one.stores]
+    # the joined store may know more of its examples than each task's own: what a teacher says of them
+    for name, store in zip(having, prepared.stores[part].stores, strict=True):
+        one = replace(prepared.tasks[name], stores={part: store})
         for key, value in quick_figures(policy, objective, one, part, **common).items():
             figures[f"{part}/{name}/{key.removeprefix(f'{part}/')}"] = value
             gathered.setdefault(key, []).append(value)

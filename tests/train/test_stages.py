@@ -246,3 +246,10 @@ def test_killed_in_the_second_stage_it_goes_on_to_the_same_weights(base: str, da
     subprocess.run(command, check=True, capture_output=True)
     assert left.stages[0].status["created"] == born
     assert same(weights(left), weights(whole))
+
+
+def test_a_rehearsal_shows_every_stage(base: str, data: Path) -> None:
+    from attune.flow_data import rehearse
+
+    shown = rehearse(recipe(base, data))
+    assert "all tokens but the first supervised" in shown and "ask " in shown and "narrow " in shown
