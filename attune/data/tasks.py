@@ -14,6 +14,7 @@ from attune.data.dedupe import digest, normalise
 from attune.data.examples import ExampleStore
 from attune.data.mix import Joined, Mix, allotted
 from attune.data.prepare import LABEL_TASKS, Prepared, Read, labels_of, read, render
+from attune.data.templating import template_of
 from attune.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def render_tasks(
         subs[name], limit = render(own, one, tokenizer, make_objective, config=config, labels=shared, name=several)
         limits.append(limit)
         decided = {"name": name, "task": one.task, "instruction": subs[name].instruction or source.instruction}
+        if one.task == "generation":
+            decided["template"] = template_of(one.split.train)
         sources.append(source.model_copy(update=decided).model_dump(mode="json"))
     recipe = recipe.replace({"data.path": sources})
     return join_tasks(recipe, subs), max(limits), recipe

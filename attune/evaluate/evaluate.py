@@ -94,7 +94,9 @@ def evaluate_run(
         if key.startswith("validation/") and isinstance(value, float):
             size = len(prepared.stores["validation"])
             named.setdefault(key, {"value": value, "low": None, "high": None, "n": size})
-    figures: dict[str, Any] = {name: plugins.get("metric", name)() for name in tuned}
+    known = plugins.find("metric")
+    measured = {*tuned, *(name for task in found.tasks for name in task["systems"][0]["metrics"])}
+    figures: dict[str, Any] = {name: known[name]() for name in sorted(measured) if name in known}
     suites = compare_suites(run, recipe, objective, tokenizer, prepared.train, say=say)
     for row in suites:
         named |= {f"suite/{row['suite']}/{name}": dict(figure) for name, figure in row["tuned"].items()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attune import plugins
-from attune.evaluate.measure import PRIMARY, metrics_for
+from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
 from attune.evaluate.stats import bootstrap, percentiles
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["forgetting", "summary", "BASE"]
 
 BASE = "base"
-SHARES = ("accuracy", "f1_macro", "f1_micro", "span_f1", "rougeL", "exact_match")
+SHARES = ("accuracy", "f1_macro", "f1_micro", "span_f1", "rougeL", "exact_match", "token_f1", "field_f1")
 """Main figures between 0 and 1 with more being better, which may be averaged over stages."""
 
 
@@ -42,9 +42,11 @@ class Column:
         self.part = "test" if "test" in prepared.stores else "validation"
         self.records: list[Record] = list(getattr(prepared, self.part)) if self.part in prepared.stores else []
         task = prepared.task
-        usual = "rougeL" if task == "generation" else "perplexity" if task == "text" else PRIMARY[task]
+        usual = "perplexity" if task == "text" else PRIMARY[task]
+        if task == "generation":
+            usual = judged_by(self.records)[1]
         wanted = recipe.evaluate.primary
-        fits = wanted in [metric.name for metric in metrics_for(task)]
+        fits = wanted in [metric.name for metric in metrics_for(task, records=self.records)]
         self.primary: str = wanted if fits and wanted != "loss" else usual  # type: ignore[assignment]
         self.writes = objective.head == "lm"
         if self.writes:  # whatever it was trained to minimise, the loss is that of the reference text
