@@ -14,6 +14,8 @@ from attune import __version__, stopping
 from attune.cli_data import Json, Set
 from attune.cli_data import app as data_app
 from attune.cli_distill import distill
+from attune.cli_import import import_
+from attune.cli_plan import plan
 from attune.cli_search import search
 from attune.errors import AttuneError, Interrupted
 
@@ -28,8 +30,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
-app.command()(distill)
-app.command()(search)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)
@@ -152,59 +152,6 @@ def run(
         show=Terminal(quiet=quiet),
     )
     _finish(done, as_json)
-
-
-@app.command()
-def plan(
-    source: Annotated[str, typer.Argument(help="A data file or folder, or a recipe.yaml.", show_default=False)],
-    goal: Annotated[
-        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for everything, such as 10m or 2h.")] = None,
-    hardware: Annotated[
-        str, typer.Option(help="here (measured), cpu, or a machine of the table: h200, a100-80g, rtx4090, ...")
-    ] = "here",
-    licence: Annotated[str | None, typer.Option(help="Only bases under this licence: a name, or permissive.")] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="What an hour of the machine costs.")] = None,
-    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
-    validation: Annotated[str | None, typer.Option(help="A file of validation rows.")] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
-    set_: Set = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the recipe here, with its reasons.")] = None,
-    no_measure: Annotated[
-        bool, typer.Option("--no-measure", help="Choose and advise only: no model is loaded.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """What to tune and how, whether to tune at all, and what it will take in time and memory."""
-    from attune.errors import UsageError
-    from attune.plan.plan import plan as make
-    from attune.runs import write_text
-    from attune.terminal import Terminal
-
-    if out is not None and out.exists():
-        raise UsageError(f"{out} exists", fix="give another --out")
-    stopping.stop_in_order()
-    made = make(
-        source,
-        goal=goal,
-        budget=budget,
-        hardware=hardware,
-        licence=licence,
-        price=price,
-        test=test,
-        validation=validation,
-        target=target,
-        overrides=set_ or [],
-        measure=not no_measure,
-        show=Terminal(quiet=quiet),
-    )
-    if out is not None:
-        write_text(out, made.recipe_text())
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if as_json else made.text())
-    if out is not None and not as_json:
-        print(f"attune train {out}")
 
 
 @app.command()
@@ -452,38 +399,10 @@ def init(
     print(f"attune train {file}")
 
 
-@app.command("import")
-def import_(
-    file: Annotated[
-        Path, typer.Argument(help="A recipe of another tool: .yml, .json, .sh, .py or .ipynb.", show_default=False)
-    ],
-    tool: Annotated[
-        str | None, typer.Option("--from", help="Whose it is: axolotl, llama_factory, trl, ms_swift, unsloth.")
-    ] = None,
-    recipe: Annotated[Path, typer.Option("--out", help="Where to write the recipe.")] = Path("recipe.yaml"),
-    devices: Annotated[
-        int | None, typer.Option(help="How many GPUs it ran on, where the file does not say: part of the batch size.")
-    ] = None,
-    which: Annotated[int, typer.Option(help="Which recipe, where the file holds several.")] = 1,
-    as_json: Json = False,
-) -> None:
-    """Turn a recipe of Axolotl, LLaMA-Factory, TRL, ms-swift or Unsloth into ours, with an account of every key."""
-    from attune.errors import UsageError
-    from attune.interop.convert import convert
-    from attune.runs import write_text
-
-    if recipe.exists():
-        raise UsageError(f"{recipe} exists", fix="give another --out")
-    imported = convert(file, tool=tool, which=which, devices=devices)
-    write_text(recipe, imported.yaml())
-    if as_json:
-        print(
-            json.dumps({**imported.json(), "recipe": str(recipe), "next": f"attune train {recipe}"}, ensure_ascii=False)
-        )
-    else:
-        print(imported.report())
-        print(f"\nattune train {recipe}")
-
+app.command()(plan)
+app.command()(search)
+app.command()(distill)
+app.command("import")(import_)
 
 if __name__ == "__main__":
     main()

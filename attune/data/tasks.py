@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from attune.objectives.base import Objective
-    from attune.recipe import Recipe
-    from attune.recipe.schema import Source
+    from attune.recipe import Recipe, Source
     from attune.records import Record
 
 __all__ = ["recipe_of", "read_tasks", "render_tasks", "join_tasks", "ELSEWHERE"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from attune.interop.base import Draft
 from attune.interop.document import Given, Unread
-from attune.recipe.schema import Source
+from attune.recipe import Source
 
 __all__ = ["Sets", "located"]
 

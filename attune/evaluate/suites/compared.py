@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attune.evaluate.results import SuiteRow
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
-    from attune.recipe.schema import SuiteChoice
+    from attune.recipe.retain import SuiteChoice
     from attune.records import Record
     from attune.runs import Run
 
