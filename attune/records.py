@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Message", "Completion", "Span", "Record", "Label", "ROLES"]
+__all__ = ["Message", "Completion", "Span", "Record", "Label", "ROLES", "rows_hash"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "text")
 """`text` is raw text outside any chat template (continued pre-training, plain prompt/completion)."""
@@ -156,3 +157,17 @@ class Record:
         """A stable id from the content: 16 hex digits of SHA-256 over canonical JSON."""
         text = json.dumps(payload, ensure_ascii=False, sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def rows_hash(records: Iterable[Record], *, answers_only: bool = False) -> str:
+    """SHA-256 over what is asked and what is expected, row by row, where it was read from left aside.
+
+    `answers_only` takes ids and what is expected: equal for rows that are only read differently.
+    """
+    digest = hashlib.sha256()
+    for record in records:
+        row = {key: value for key, value in record.to_dict().items() if key not in ("where", "meta")}
+        if answers_only:
+            row = {key: value for key, value in row.items() if key not in ("prompt", "spans", "tools")}
+        digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -29,6 +29,7 @@ from attune.data.templates.base import wrapped
 from attune.data.templating import as_written_task, schema_of, template_of
 from attune.data.written import WRITABLE, instruction_for, written
 from attune.errors import DataError, RecipeError, UsageError
+from attune.records import rows_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -280,6 +281,11 @@ def _divide(
         "splits": {"train": len(divided.train), "validation": len(divided.validation), "test": len(divided.test)},
         "split": divided.statement,
         "excluded": divided.statement["excluded"],
+        "held_out": {
+            name: rows_hash(rows)
+            for name, rows in (("validation", divided.validation), ("test", divided.test))
+            if len(rows)
+        },
         "seconds": round(time.monotonic() - started, 2),
     }
     manifest |= {f"{name}_counts": found.counts for name, found in given.items()}

@@ -31,12 +31,12 @@ def compare(first: Run, second: Run, metric: str | None = None) -> dict[str, Any
         )
     name = metric or a["primary"]
     rows = {}
-    contents: list[str] = []
+    contents: list[tuple[str, str]] = []
     groups = None
     for run in (first, second):
         with np.load(run.path / "evaluation" / "statistics.npz", allow_pickle=False) as saved:
             rows[run.path] = (saved["ids"], saved[name])
-            contents.append(str(saved["rows"]))
+            contents.append((str(saved["rows"]), str(saved["answers"])))
             groups = saved["groups"].tolist() if "groups" in saved else groups
     (ids_a, table_a), (ids_b, table_b) = rows[first.path], rows[second.path]
     if ids_a.tolist() != ids_b.tolist():
@@ -44,12 +44,14 @@ def compare(first: Run, second: Run, metric: str | None = None) -> dict[str, Any
             f"{first.path} and {second.path} were not measured on the same rows",
             fix="evaluate both on one data.test file",
         )
-    if contents[0] != contents[1]:
+    (raw_a, answers_a), (raw_b, answers_b) = contents
+    if raw_a != raw_b or answers_a != answers_b:
+        changed = f"the test set changed in between (SHA-256 {raw_a[:12]} and {raw_b[:12]})"
         raise UsageError(
             f"{first.path} and {second.path} were not measured on the same rows",
-            why=f"the rows have the same ids, but their texts or answers differ (SHA-256 {contents[0][:12]} and "
-            f"{contents[1][:12]}): the test set changed in between",
-            fix="train the older run again on the test set as it is now",
+            why=f"the rows have the same ids, but "
+            f"{changed if raw_a != raw_b else 'a step of data.prepare changed the answers of one of them'}",
+            fix="train the older run again on the test set as it is now, with the same steps on labels and answers",
         )
     figure: Any = TaskMean.of(a["tasks"]) if a.get("tasks") else metrics_for(a["task"], [name])[0]
     pair = paired(figure, table_a, table_b, groups=groups)

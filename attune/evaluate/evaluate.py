@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from attune.evaluate.suites.compared import compare_suites
 from attune.evaluate.systems import answers_of, baseline_answers, spread, tuned_answers
 from attune.evaluate.tasks import Measured, measure_tasks
 from attune.evaluate.verdict import verdict
-from attune.records import Record, Span
+from attune.records import Record, Span, rows_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,7 +68,9 @@ def evaluate_run(
     else:
         found = _measured(run, recipe, prepared, objective, tokenizer, part, say, too_dear=too_dear)
     rows, primary, higher, asked = found.rows, found.primary, found.higher, found.asked
-    _keep_statistics(run, found)
+    # The test as it was given: steps that change what the model reads of it do not make it another one.
+    rows_sha256 = prepared.manifest.get("held_out", {}).get(part) or rows_hash(asked)
+    _keep_statistics(run, found, rows_sha256)
     history = list(run.history())
     facts = json.loads((run.path / "data" / "training.json").read_text())
     tuned = rows[0]["metrics"]
@@ -140,7 +141,7 @@ def evaluate_run(
             "counts": {key: value for key, value in counts.items() if isinstance(value, int)},
             "drops": {**(counts.get("dropped") or {}), **excluded, **unfit},
             "leakage": prepared.manifest["split"]["summary"],
-            "measured_rows": {"part": part, "n": len(asked), "sha256": _rows_hash(asked)},
+            "measured_rows": {"part": part, "n": len(asked), "sha256": rows_sha256},
         },
         "splits": prepared.manifest["splits"],
         "preflight": _preflight(prepared),
@@ -278,21 +279,16 @@ def _groups(records: list[Record], column: str | None) -> list[str] | None:
     return [f"row {number}" if name is None else f"group {name}" for number, name in enumerate(named)]
 
 
-def _rows_hash(asked: list[Record]) -> str:
-    """SHA-256 over what was asked and what was expected, row by row: equal hashes, equal test."""
-    digest = hashlib.sha256()
-    for record in asked:
-        row = {key: value for key, value in record.to_dict().items() if key not in ("where", "meta")}
-        digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
-
-
-def _keep_statistics(run: Run, found: Measured) -> None:
+def _keep_statistics(run: Run, found: Measured, rows_sha256: str) -> None:
     """What `attune compare` pairs two runs by."""
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
     ids = np.array([record.id for record in found.asked])
-    facts: dict[str, Any] = {"ids": ids, "rows": np.array(_rows_hash(found.asked))}
+    facts: dict[str, Any] = {
+        "ids": ids,
+        "rows": np.array(rows_sha256),
+        "answers": np.array(rows_hash(found.asked, answers_only=True)),
+    }
     if found.groups is not None:
         facts["groups"] = np.array(found.groups)
     facts |= found.tables["tuned"]

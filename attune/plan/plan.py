@@ -16,7 +16,7 @@ from attune.plan.hardware import Machine, machine
 from attune.plan.look import Look, look
 from attune.plan.score import LONGEST, duration, sentence
 from attune.recipe import Recipe
-from attune.recipe.base import seconds as seconds_of
+from attune.recipe.base import budget_seconds
 from attune.show import Show
 
 __all__ = ["Plan", "plan"]
@@ -131,7 +131,7 @@ def plan(
     Raises: MachineError (exit 5) where the machine or the budget is too small, with the figures.
     """
     show = show or Show()
-    limit = seconds_of(budget) if budget else None
+    limit = budget_seconds(budget)
     if isinstance(source, Recipe) or str(source).endswith(RECIPES):
         made = _of_recipe(source if isinstance(source, Recipe) else Recipe.load(source, overrides), goal, hardware)
         if budget:

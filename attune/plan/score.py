@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from attune.recipe.base import seconds as seconds_of
+from attune.recipe.base import budget_seconds
 from attune.runs import Run, write_json, write_text
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Clock:
 
     def __init__(self, budget: str | None = None):
         self.began = self.planned = time.monotonic()
-        self.budget = seconds_of(budget) if budget else None
+        self.budget = budget_seconds(budget)
 
     @property
     def left(self) -> float | None:

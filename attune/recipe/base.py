@@ -10,8 +10,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from pydantic_core import PydanticCustomError
 
 from attune import plugins
+from attune.errors import RecipeError
 
-__all__ = ["Section", "PluginChoice", "Whole", "Number", "Share", "Positive", "OffIsNull", "known", "seconds"]
+__all__ = [
+    "Section",
+    "PluginChoice",
+    "Whole",
+    "Number",
+    "Share",
+    "Positive",
+    "OffIsNull",
+    "known",
+    "seconds",
+    "budget_seconds",
+]
 
 # Strict: `seed: true` is no number, `epochs: "3"` is text, `batch_size: 2.5` is no whole number.
 Whole = Annotated[int, Field(strict=True)]
@@ -36,6 +48,20 @@ def seconds(text: str) -> float:
     if not 0 < total < float("inf"):
         raise ValueError("must be longer than zero")
     return total
+
+
+def budget_seconds(budget: str | None) -> float | None:
+    """A budget given on the command line, in seconds; None where none is given.
+
+    Raises: RecipeError if it is no duration.
+    """
+    if budget is None:
+        return None
+    try:
+        return seconds(budget)
+    except ValueError as error:
+        what = str(error).split(";")[0]
+        raise RecipeError(f"the budget '{budget}' {what}", fix="write 90s, 10m, 2h or 1h30m") from error
 
 
 def _unknown(kind: str, name: object, choices: list[str]) -> PydanticCustomError:

@@ -134,13 +134,14 @@ class Retention:
         self.limit, self.layout = recipe.retain.limit, layout
         self.notes: list[str] = []
         self.pairs = low_rank_pairs(policy)
-        # A new head stands outside the trunk; the base does not have it.
-        inside = {id(parameter) for parameter in policy.trunk.parameters()}
-        self.new = frozenset(
-            name
-            for name, parameter in policy.named_parameters()
-            if parameter.requires_grad and objective.head != "lm" and id(parameter) not in inside
-        )
+        self.new: frozenset[str] = frozenset()
+        if objective.head != "lm":  # a new head stands outside the trunk; the base does not have it
+            inside = {id(parameter) for parameter in policy.trunk.parameters()}
+            self.new = frozenset(
+                name
+                for name, parameter in policy.named_parameters()
+                if parameter.requires_grad and id(parameter) not in inside
+            )
         self.subject: Subject | None = None
         self.suites: Suites = []
         self.before: dict[str, Measured] = {}

@@ -18,7 +18,7 @@ def rows(start: int, n: int) -> str:
     made = []
     for number in range(start, start + n):
         kind = list(KINDS)[number % 3]
-        made.append(json.dumps({"id": f"r{number}", "text": f"{KINDS[kind]} case {number * 7919}", "label": kind}))
+        made.append(json.dumps({"id": f"r{number}", "text": f"{KINDS[kind]} case  {number * 7919}", "label": kind}))
     return "\n".join(made) + "\n"
 
 
@@ -46,6 +46,11 @@ def test_a_test_set_that_changed_after_the_baseline_is_refused(tmp_path: Path) -
     with pytest.raises(UsageError, match="not measured on the same rows") as refused:
         compare(before, after)
     assert "the test set changed" in refused.value.why and measured[0][:12] in refused.value.why
+    # steps that change what the model reads of the test do not make it another one
+    prepared = attune.train(
+        {**recipe, "name": "read", "data": {**recipe["data"], "prepare": ["whitespace"]}}, out=tmp_path / "runs"
+    )
+    assert compare(after, prepared)["n"] == 12
     # nor is the older run measured again on other rows than those it was trained beside
     with pytest.raises(DataError, match="changed since this run began"):
         attune.evaluate(before.path)
