@@ -150,19 +150,25 @@ def _linear_cost(baseline: Any, context: Context, *, limit: float) -> Cost:
     most = max(1000, CV_CELLS // max(1, len(context.labels)))
 
     def work(size: int) -> float:
-        return CV_WEIGHT * min(size, most) + size
+        return float(CV_WEIGHT * min(size, most) + size)
 
-    size, spent = min(len(rows), 96), 0.0
+    def sample(size: int) -> Context:
+        few = _some(context.test, max(1, round(asked * size / len(rows))))
+        return replace(context, train=_some(rows, size), test=few, encoder=timed if encode is not None else None)
+
+    # The first call loads libraries, and every call has a part that does not grow: two sizes tell what grows.
+    spent = _timed(baseline, sample(min(len(rows), 32)))
+    size, before = min(len(rows), 48), (0.0, 0.0)
     while True:
         embedding = 0.0
-        few = _some(context.test, max(1, round(asked * size / len(rows))))
-        one = replace(context, train=_some(rows, size), test=few, encoder=timed if encode is not None else None)
-        seconds = _timed(baseline, one)
+        seconds = _timed(baseline, sample(size))
         spent += seconds
-        if size == len(rows) or spent + 3 * seconds > limit:
+        now = (work(size), seconds - embedding)
+        if size == len(rows) or (before[0] and spent + 3 * seconds > limit):
             break
-        size = min(len(rows), 3 * size)
-    fitted = (seconds - embedding) * work(len(rows)) / work(size)
+        size, before = min(len(rows), 3 * size), now
+    growth = max(0.0, (now[1] - before[1]) / (now[0] - before[0]))
+    fitted = now[1] + growth * (work(len(rows)) - now[0])
     return Cost(fitted + embedding * len(rows) / size, size / len(rows), spent)
 
 

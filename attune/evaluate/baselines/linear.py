@@ -31,6 +31,7 @@ def predict_linear(
 ) -> Predictions:
     """Fit on the labelled train records with the best of `strengths` (scikit-learn's C) and answer test."""
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     start = time.perf_counter()
     train = context.labelled
@@ -38,7 +39,8 @@ def predict_linear(
     targets = _targets(context.task, [record.label for record in train], context.labels)
     weights = [None, "balanced"] if context.task != "regression" else [None]
     grid = [(strength, weight) for strength in strengths for weight in weights]
-    with warnings.catch_warnings():
+    # One thread: these products are small, and on a busy machine BLAS threads that wait for each other made 20 s of 2.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         # Constant columns (a class in no or every row) and slow convergence are expected and harmless here.
         warnings.simplefilter("ignore")
         (strength, weight), chosen = _choose(context, represent, texts, targets, grid)
