@@ -4,19 +4,31 @@ import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Any]:
-    """tests/chat_server.py as a process of its own."""
-    spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).with_name("chat_server.py"))
+def loaded(path: Path) -> ModuleType:
+    """A file below tests/ that is a script too, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with module.started() as server:
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """tests/train/tiny_run.py: a small real training run."""
+    return loaded(Path(__file__).parent / "train" / "tiny_run.py")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Any]:
+    """tests/chat_server.py as a process of its own."""
+    with loaded(Path(__file__).with_name("chat_server.py")).started() as server:
         yield server
 
 

@@ -1,19 +1,5 @@
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
-
-
-@pytest.fixture(scope="session")
-def tiny() -> ModuleType:
-    """tests/train/tiny_run.py, which is a script too."""
-    spec = importlib.util.spec_from_file_location("tiny_run", Path(__file__).with_name("tiny_run.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
