@@ -386,9 +386,9 @@ def init(
     set_: Set = None,
 ) -> None:
     """Write the recipe that `attune run` would choose, to be edited and trained."""
+    from attune.durable import write_text
     from attune.errors import UsageError
     from attune.plan.choose import choose
-    from attune.runs import write_text
 
     if file.exists():
         raise UsageError(f"{file} exists", fix="give another --recipe")

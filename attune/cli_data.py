@@ -223,7 +223,7 @@ def data_split(
     """Divide a file so that no duplicate, near duplicate or group stands in two parts. A ledger keeps it so."""
     from attune.data.sources import load_records
     from attune.data.split import split
-    from attune.runs import write_text
+    from attune.durable import write_text
 
     loaded = load_records(path, columns=_columns(column), target=target)
     out.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,9 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Turn a recipe of Axolotl, LLaMA-Factory, TRL, ms-swift or Unsloth into ours, with an account of every key."""
+    from attune.durable import write_text
     from attune.errors import UsageError
     from attune.interop.convert import convert
-    from attune.runs import write_text
 
     if recipe.exists():
         raise UsageError(f"{recipe} exists", fix="give another --out")

@@ -37,9 +37,9 @@ def plan(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")] = False,
 ) -> None:
     """What to tune and how, whether to tune at all, and what it will take in time and memory."""
+    from attune.durable import write_text
     from attune.errors import UsageError
     from attune.plan.plan import plan as make
-    from attune.runs import write_text
     from attune.terminal import Terminal
 
     if out is not None and out.exists():

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import flow
+from attune.durable import write_json
 from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
-from attune.runs import Run, write_json
+from attune.runs import Run
 from attune.show import Show
 
 if TYPE_CHECKING:

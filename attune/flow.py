@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import plugins, stopping
+from attune.durable import write_json, write_text
 from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
 from attune.flow_data import prepare_run
 from attune.plan.score import Clock, plan_run, score
 from attune.recipe import Recipe
-from attune.runs import Run, write_json, write_text
+from attune.runs import Run
 from attune.show import Show
 
 if TYPE_CHECKING:

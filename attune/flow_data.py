@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import plugins
+from attune.durable import write_json, write_text
 from attune.errors import RecipeError
 from attune.recipe import Recipe
-from attune.runs import Run, write_json, write_text
+from attune.runs import Run
 from attune.show import Show
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from attune.durable import write_json, write_text
 from attune.errors import AttuneError, RecipeError, UsageError
 from attune.recipe import Recipe
 from attune.recipe.stages import PREVIOUS
-from attune.runs import Run, write_json, write_text
+from attune.runs import Run
 from attune.show import Show
 
 __all__ = ["train_stages", "measure_stages"]

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attune.durable import write_json
 from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
-from attune.runs import Run, write_json
+from attune.runs import Run
 from attune.show import Show
 
 if TYPE_CHECKING:

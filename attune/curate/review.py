@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from attune.durable import fsync_dir
 from attune.errors import DataError, UsageError
 from attune.records import Record
-from attune.runs import fsync_dir
 
 __all__ = ["Candidate", "Review"]
 

@@ -17,11 +17,11 @@ from attune.curate.labels import LabelOptions, vote
 from attune.curate.reading import documents
 from attune.curate.review import Candidate, Review
 from attune.curate.writers import Writer, json_items
+from attune.durable import write_json
 from attune.endpoint import Ask
 from attune.errors import DataError
 from attune.plugins import Options
 from attune.records import Completion, Message, Record
-from attune.runs import write_json
 
 __all__ = ["SynthesisOptions", "synthesize"]
 

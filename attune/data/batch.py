@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attune.data.examples import Example
+from attune.data.examples import Example, Store
 from attune.data.mix import Mix
 from attune.errors import DataError, RecipeError
 
-__all__ = ["Batch", "Segments", "Source", "collate", "Loader", "Store", "micro_batches"]
+__all__ = ["Batch", "Segments", "Source", "collate", "Loader", "micro_batches"]
 
 
 class Rows(NamedTuple):
@@ -253,17 +253,6 @@ def _tensor(values: np.ndarray) -> Tensor:
     if values.dtype.kind in "iu":
         return torch.from_numpy(values.astype(np.int64))
     return torch.from_numpy(values.astype(np.float32) if values.dtype.itemsize < 4 else values)
-
-
-class Store(Protocol):
-    """A random-access set of Examples: an ExampleStore, or windows over a memory-mapped corpus."""
-
-    lengths: np.ndarray
-    """[N] tokens of each example."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
 
 
 WASTE = 0.2

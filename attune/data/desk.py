@@ -19,9 +19,9 @@ from typing import IO, Any
 from attune import plugins
 from attune.data.spool import ENCODE, Spool, SpoolWriter
 from attune.data.steps import Context, Step
+from attune.durable import fsync_dir, write_json
 from attune.errors import DataError, MachineError
 from attune.records import Record
-from attune.runs import fsync_dir, write_json
 
 __all__ = ["Desk", "Prepared", "prepare_parts", "make_steps", "fits", "restored", "through", "PARTS"]
 

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 
 from attune.errors import DataError
 
-__all__ = ["Example", "ExampleStore", "IGNORED"]
+__all__ = ["Example", "ExampleStore", "IGNORED", "Store"]
 
 IGNORED = -100
 """Class of a token that is not scored, in per-token targets."""
@@ -92,6 +92,17 @@ class _Column:
         if not self.size:  # an empty file cannot be mapped
             return np.empty(0, self.dtype)
         return np.memmap(self.path, dtype=self.dtype, mode="r")
+
+
+class Store(Protocol):
+    """A random-access set of Examples: an ExampleStore, or windows over a memory-mapped corpus."""
+
+    lengths: np.ndarray
+    """[N] tokens of each example."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
 
 
 class ExampleStore(Sequence[Example]):

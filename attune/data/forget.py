@@ -17,8 +17,9 @@ from typing import Any
 from attune.data.files import kind_of
 from attune.data.privacy.find import Finder
 from attune.data.suppress import Suppression, digit_runs, strings_of, words_of
+from attune.durable import fsync_dir, write_json
 from attune.errors import MachineError, UsageError
-from attune.runs import fsync_dir, list_runs, write_json
+from attune.runs import list_runs
 
 __all__ = ["forget", "Forgotten", "Removed", "RunUse"]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attune.durable import write_text
 from attune.errors import DataError, MachineError
-from attune.runs import write_text
 
 __all__ = ["Ledger", "Place", "SPLITS"]
 

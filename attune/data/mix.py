@@ -13,8 +13,7 @@ import numpy as np
 from attune.errors import RecipeError
 
 if TYPE_CHECKING:
-    from attune.data.batch import Store
-    from attune.data.examples import Example
+    from attune.data.examples import Example, Store
 
 __all__ = ["Mix", "Joined", "allotted"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from attune.data.batch import Store
+    from attune.data.examples import Store
     from attune.data.examples import Example
 
 __all__ = ["Some", "spread", "some_records"]

@@ -19,9 +19,9 @@ from attune.data.files import files_of
 from attune.data.formats.base import Bad, Drop, Format
 from attune.data.rows import BadRow, Where, iter_rows
 from attune.data.spool import Spool, spooled, told
+from attune.durable import fsync_dir
 from attune.errors import DataError, MachineError, UsageError
 from attune.records import Record
-from attune.runs import fsync_dir
 
 __all__ = ["Source", "Report", "Loaded", "Spooled", "How", "load_records", "spool_records", "check"]
 

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from attune.durable import write_text
 from attune.errors import DataError, MachineError
-from attune.runs import write_text
 
 __all__ = ["Suppression", "words_of", "digit_runs", "strings_of", "KEY_VARIABLE"]
 

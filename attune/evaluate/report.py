@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import charts, page, words
+from attune.durable import write_text
 from attune.evaluate.forgetting_view import matrix_view
 from attune.evaluate.report_distilled import distilled_head, distilled_rows
 from attune.evaluate.report_markdown import markdown
 from attune.evaluate.report_retained import forgotten
 from attune.evaluate.transfer_view import transfer_view
-from attune.runs import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from attune import plugins
+from attune.durable import fsync_dir, write_json
 from attune.errors import MachineError, RecipeError
-from attune.runs import fsync_dir, write_json
 
 __all__ = ["run_behind", "whole_model", "kept_head", "writes"]
 

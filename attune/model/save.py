@@ -19,10 +19,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from attune.data.seq2seq import renderer_for
 from attune.data.templating import schema_of
+from attune.durable import fsync_dir, write_json
 from attune.errors import MachineError, RecipeError
 from attune.model import load as loading
 from attune.model.build import build
-from attune.runs import fsync_dir, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

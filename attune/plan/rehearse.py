@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from attune.durable import write_json
 from attune.plan.grow import Cost, grow
-from attune.runs import Run, write_json
+from attune.runs import Run
 
 __all__ = ["rehearse"]
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from attune.durable import write_json, write_text
 from attune.recipe.base import budget_seconds
-from attune.runs import Run, write_json, write_text
+from attune.runs import Run
 
 if TYPE_CHECKING:
     from attune.recipe import Recipe

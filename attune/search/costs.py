@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attune.runs import write_json
+from attune.durable import write_json
 
 if TYPE_CHECKING:
     from attune.recipe import Recipe

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from attune import page
+from attune.durable import write_text
 from attune.errors import UsageError
 from attune.recipe import Recipe
-from attune.runs import Run, write_text
+from attune.runs import Run
 from attune.search import plots
 from attune.show import Show
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from attune import charts, page, words
+from attune.durable import write_text
 from attune.evaluate.report import SHARES
 from attune.recipe import Recipe
-from attune.runs import write_text
 from attune.search import plots
 from attune.search.space import Space, label
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from attune import stopping
+from attune.durable import take_lock, write_json, write_text
 from attune.errors import AttuneError, DataError, Interrupted, MachineError, RecipeError, UsageError
 from attune.recipe import Recipe
 from attune.recipe.base import seconds
 from attune.recipe.space import Range
-from attune.runs import Run, take_lock, write_json, write_text
+from attune.runs import Run
 from attune.search import space as spaces
 from attune.search import study as studies
 from attune.search.costs import Clock

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attune.durable import write_text
 from attune.errors import AttuneError, RecipeError
 from attune.recipe import Recipe
-from attune.runs import Run, write_text
+from attune.runs import Run
 from attune.search import space as spaces
 from attune.search import study as studies
 from attune.search.costs import Clock, Costs

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import stopping
+from attune.durable import take_lock, write_json, write_text
 from attune.errors import AttuneError, DataError, MachineError
 from attune.recipe import Recipe
-from attune.runs import Run, take_lock, write_json, write_text
+from attune.runs import Run
 
 if TYPE_CHECKING:
     from attune.data.prepare import Read

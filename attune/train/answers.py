@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from attune.durable import write_json
 from attune.errors import DataError
 from attune.records import Completion, Message, Record
-from attune.runs import write_json
 from attune.train.teacher import Teacher
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import Tensor
 
+from attune.durable import fsync_dir
 from attune.errors import DataError, MachineError
-from attune.runs import fsync_dir
 
 __all__ = ["save", "load", "verify", "steps", "latest", "prune", "Checkpoint"]
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from attune.data.batch import collate, micro_batches
+from attune.durable import fsync_dir, write_json
 from attune.errors import DivergedError, MachineError
-from attune.runs import fsync_dir, write_json
 
 if TYPE_CHECKING:
     from attune.model.policy import Policy

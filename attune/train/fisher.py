@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attune.runs import fsync_dir
+from attune.durable import fsync_dir
 
 if TYPE_CHECKING:
     from attune.data.batch import Batch

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from attune.durable import write_json, write_text
 from attune.recipe import Recipe
-from attune.runs import Run, write_json, write_text
+from attune.runs import Run
 from attune.search import study as studies
 from attune.search.jobs import Job, tidy
 from attune.search.worker import ERROR

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import attune
+from attune.durable import take_lock
 from attune.errors import MachineError, RecipeError, UsageError
 from attune.recipe import Recipe
-from attune.runs import take_lock
 from attune.search.report import view
 from attune.search.search import _open, search
 from attune.search.space import usual

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attune import charts, page, words
-from attune.runs import write_json, write_text
+from attune.durable import write_json, write_text
 
 __all__ = ["write_page", "view"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from attune.data.label.agreement import Units
 from attune.data.label.items import Texts
 from attune.data.label.store import Row, Store
+from attune.durable import write_text
 from attune.errors import DataError
 from attune.records import Label, Record, Span
-from attune.runs import write_text
 
 __all__ = ["Decision", "decide", "Exported", "export", "units_of"]
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from attune.durable import fsync_dir
 from attune.errors import DataError, MachineError
 from attune.records import Label, Span
-from attune.runs import fsync_dir
 
 __all__ = ["Row", "Setup", "Store", "plain", "from_plain"]
 
