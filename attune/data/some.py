@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from attune.data.examples import Store
-    from attune.data.examples import Example
+    from attune.data.examples import Example, Store
 
 __all__ = ["Some", "spread", "some_records"]
 
