@@ -143,7 +143,7 @@ def _threads(environ: Mapping[str, str]) -> Iterator[Check]:
     if asked.isdigit() and 0 < int(asked) < cores:
         yield Check("threads", "warning", f"OMP_NUM_THREADS={asked} of {cores} cores", "unset OMP_NUM_THREADS")
     else:
-        yield Check("threads", "ok", f"{cores} cores")
+        yield Check("threads", "ok", f"{cores} core{'s' * (cores > 1)}")
 
 
 def _memory() -> Iterator[Check]:

@@ -145,6 +145,7 @@ def prepare_run(
     from attune.data.corpus_stage import prepare_corpus
     from attune.data.prepare import read, render
     from attune.data.templating import common_words, schema_of, template_of
+    from attune.evaluate.measure import check_figures
     from attune.evaluate.suites.compared import load_suites
     from attune.model.heads import check_recipe
     from attune.model.load import load_config
@@ -202,6 +203,7 @@ def prepare_run(
         )
         objective = _objective(recipe, prepared.labels, prepared.task)
     refuse(recipe, objective)
+    check_figures(recipe, {one.task for one in prepared.tasks.values()} or {prepared.task}, objective.head)
     recipe = recipe.replace({"data.max_length": length})
     data = run.path / "data"
     data.mkdir(exist_ok=True)

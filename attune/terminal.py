@@ -28,6 +28,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, width=_width(sys.std
 
 EVERY_SECONDS = 30
 EVERY_SHARE = 0.1
+LINE = 400
+"""Characters of a line of an example that are shown before the rest is left out."""
 
 
 class Terminal(Show):
@@ -42,6 +44,7 @@ class Terminal(Show):
 
     def stage(self, name: str) -> None:
         self._close()
+        self._said, self._validation = (0.0, 0.0), ""  # a further training counts its own steps
         if not self.quiet:
             err.print(f"[bold]{name}[/bold]")
 
@@ -53,7 +56,7 @@ class Terminal(Show):
         if not self.quiet and text:
             err.print("  what is trained on (the supervised part in ⟦ ⟧):", markup=False)
             for line in text.splitlines():
-                err.print(f"    {line[:400]}", markup=False)
+                err.print(f"    {line if len(line) <= LINE else line[:LINE] + ' [...]'}", markup=False)
 
     def step(self, progress: Progress, total: int, row: dict[str, Any]) -> None:
         if self.quiet:

@@ -159,8 +159,8 @@ def _cut(renderer: Renderer, limit: float) -> list[DataError]:
     if report.policy == "window" or share <= limit:
         return []
     longest = report.percentiles()["max"]
-    what = f"{share:.0%} of the examples do not fit in data.max_length {report.max_length}"
-    why = f"{report.supervised_lost} supervised tokens are lost; the limit is {limit:.0%} of the examples"
+    what = f"{report.over} of {len(report.lengths)} examples do not fit in data.max_length {report.max_length}"
+    why = f"{report.supervised_lost} supervised tokens are lost; data.max_truncated allows {limit:.3g} of the examples"
     return [DataError(what, where=report.first[0][0], why=why, fix=f"data.max_length: {longest} keeps all")]
 
 

@@ -17,7 +17,7 @@ from attune.errors import UsageError
 from attune.evaluate.curves import course_of
 from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
 from attune.evaluate.metrics.calibration import reliability
-from attune.evaluate.metrics.counts import confusion, per_class
+from attune.evaluate.metrics.counts import confusion, items, per_class
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.retained import retained
 from attune.evaluate.stats import Interval, Paired, bootstrap, paired
@@ -74,7 +74,8 @@ def evaluate_run(
     history = list(run.history())
     facts = json.loads((run.path / "data" / "training.json").read_text())
     tuned = rows[0]["metrics"]
-    main = tuned[primary]
+    undefined = {"value": None, "low": None, "high": None, "n": len(asked)}
+    main = tuned.setdefault(primary, undefined)  # a correlation of constant answers is no number
     went = course_of(history, best_step=facts["best_step"], stopped=facts["stopped"])
     judged = verdict(
         primary,
@@ -317,8 +318,8 @@ def _samples(wanted: int, prepared: Prepared, systems: list[Predictions], asked:
                 "reference": _shown(reference, record),
                 "base": None if base is None else _shown(other, record),
                 "tuned": _shown(answer, record),
-                "correct": answer == reference if exact else None,
-                "base_correct": other == reference if exact and base else None,
+                "correct": items(answer) == items(reference) if exact else None,
+                "base_correct": items(other) == items(reference) if exact and base else None,
                 "changed": base is not None and other != answer,
             }
         )

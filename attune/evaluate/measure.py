@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from attune import plugins
 from attune.data.templates.base import NAME
+from attune.errors import RecipeError
 from attune.evaluate.predict import predict_labels, predict_text
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.records import Record
 
-__all__ = ["PRIMARY", "judged_by", "metrics_for", "quick_figures", "watched"]
+__all__ = ["PRIMARY", "check_figures", "judged_by", "metrics_for", "quick_figures", "watched"]
 
 PRIMARY = {
     "classification": "f1_macro",
@@ -30,16 +31,44 @@ PRIMARY = {
 """The figure that decides where the recipe names none."""
 
 
-LOWER_IS_BETTER = ("loss", "perplexity", "mse", "mae", "log_loss", "brier", "ece", "invalid_rate")
-
-
-def watched(recipe: Recipe, task: str) -> tuple[str, bool]:
+def watched(recipe: Recipe, task: str, head: str) -> tuple[str, bool]:
     """The validation figure that chooses the checkpoint (and between the trials of a search): its name, and whether
-    higher is better."""
-    name = PRIMARY[task] if recipe.evaluate.primary is None else recipe.evaluate.primary
-    if recipe.train.early_stopping is not None and recipe.train.early_stopping.metric:
-        name = recipe.train.early_stopping.metric
-    return name, name not in LOWER_IS_BETTER
+    higher is better. A model that writes is watched by its loss: answers are written after training only."""
+    stopping = recipe.train.early_stopping
+    name = (stopping.metric if stopping is not None else None) or recipe.evaluate.primary or PRIMARY[task]
+    if head == "lm":
+        name = "loss"
+    return name, bool(plugins.get("metric", name).higher_is_better)  # type: ignore[attr-defined]
+
+
+def check_figures(recipe: Recipe, tasks: Collection[str], head: str) -> None:
+    """Refuse figures that cannot be computed, before a step is made.
+
+    Raises: RecipeError for a figure of `evaluate` that fits none of the data's tasks, or of early stopping that
+    training cannot watch.
+    """
+    found: dict[str, Any] = plugins.find("metric")
+    stopping = recipe.train.early_stopping.metric if recipe.train.early_stopping is not None else None
+    asked: dict[str, list[str | None]] = {
+        "evaluate.metrics": [] if recipe.evaluate.metrics == "auto" else [*recipe.evaluate.metrics],
+        "evaluate.primary": [recipe.evaluate.primary],
+        "train.early_stopping.metric": [stopping] if stopping != "loss" else [],
+    }
+    fitting = sorted(name for name, metric in found.items() if set(metric.tasks) & set(tasks))
+    for key, names in asked.items():
+        if unfit := [name for name in names if name is not None and name not in fitting]:
+            raise RecipeError(
+                f"{key}: {', '.join(unfit)} cannot be computed on {' or '.join(sorted(tasks))} data",
+                where=recipe.where(key),
+                fix=f"one of: {', '.join(fitting)}",
+            )
+    if head == "lm" and stopping not in (None, "loss"):
+        raise RecipeError(
+            f"train.early_stopping.metric: {stopping} cannot be watched while a model that writes is trained",
+            where=recipe.where("train.early_stopping.metric"),
+            why="answers are written after training only",
+            fix="train.early_stopping.metric: loss",
+        )
 
 
 def judged_by(records: Sequence[Record]) -> tuple[list[str], str]:

@@ -93,7 +93,7 @@ def predict_labels(
         seen = np.zeros(len(records))
         np.add.at(total, owner, rows["out"].astype(np.float64))
         np.add.at(seen, owner, 1)
-        out = total / np.maximum(seen, 1)[:, None]
+        out = total / np.maximum(seen, 1)[:, None]  # a record that was dropped for its length has no answer
         if objective.task == "regression":
             predictions.outputs = [float(value) for value in out[:, 0]]
         elif objective.task == "multilabel":
@@ -105,6 +105,7 @@ def predict_labels(
             shifted = np.exp(out - out.max(1, keepdims=True))
             predictions.scores = shifted / shifted.sum(1, keepdims=True)
             predictions.outputs = [objective.labels[number] for number in out.argmax(1)]
+        predictions.outputs = [output if n else None for output, n in zip(predictions.outputs, seen, strict=True)]
     predictions.seconds = time.monotonic() - started
     return predictions, loss
 

@@ -220,7 +220,6 @@ def context_of(
     recipe: Recipe, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, asked: list[Record], base: Policy | None
 ) -> Context:
     """What baselines are told and may use; `base` is the untuned model, None where it does not write text."""
-    from attune.generate.seq2seq import engine_of
     from attune.model.heads import writes
     from attune.model.load import load_config
 
@@ -235,16 +234,7 @@ def context_of(
         train=shown(prepared.train),
         test=shown(asked),
         labels=kinds_of(prepared.task, prepared.labels),
-        engine=None
-        if base is None
-        else engine_of(
-            base.model,
-            tokenizer,
-            prepared.renderer,
-            device=str(next(base.parameters()).device),
-            batch_tokens=recipe.evaluate.batch_tokens,
-            repetition_penalty=recipe.evaluate.repetition_penalty,
-        ),
+        engine=None if base is None else _engine(base, prepared, tokenizer, recipe),
         encoder=None if writer else _encoder(recipe, tokenizer),
         prompt_ids=(lambda messages, tools: prepared.renderer.prompt_ids(messages, tools)) if writer else None,
         stop_ids=list(prepared.renderer.stop_ids) if writer else [],
@@ -290,7 +280,8 @@ def baseline_answers(
     systems = []
     for name in names:
         baseline: Any = plugins.get("baseline", name)()
-        if reason := baseline.why(context) or too_dear(name):
+        unfit = None if prepared.task in baseline.tasks else f"it does not fit {prepared.task} data"
+        if reason := unfit or baseline.why(context) or too_dear(name):
             say(f"{name} left out: {reason}")
             continue
         answer = baseline.predict(context)

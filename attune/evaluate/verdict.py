@@ -56,7 +56,12 @@ def verdict(
     evidence = [f"{metric} {_number(tuned.value)} (95 % interval {_range(tuned)}, {tuned.n} rows)"]
     for name, pair in known.items():
         evidence.append(f"tuned minus {name}: {_signed(pair.difference)} ({_range(pair)}), p {_p(pair.p)}")
-    if best and supervised_tokens != 0 and _direction(known[best], sign, alpha) == 0:
+    if (
+        best
+        and supervised_tokens != 0
+        and known[best].low < known[best].high
+        and not _direction(known[best], sign, alpha)
+    ):
         size = _number(known[best].detectable())
         evidence.append(f"{tuned.n} rows show a difference of {size} in 4 of 5 cases, smaller ones less often")
     evidence += curves

@@ -44,7 +44,11 @@ class Prompts:
     def note(self) -> str:
         """The same in words, for the report."""
         low, high = min(self.shown, default=0), max(self.shown, default=0)
-        parts = [f"{high} examples" if low == high else f"{low} to {high} examples (context limit)"] if high else []
+        parts = (
+            [f"{high} example{'s' * (high > 1)}" if low == high else f"{low} to {high} examples (context limit)"]
+            if high
+            else []
+        )
         if not self.listed:
             parts.append("label names not listed: they do not fit the context")
         if self.shortened:

@@ -16,7 +16,8 @@ class EarlyStopping(Section):
     """When to stop because validation no longer improves; the best checkpoint is the result."""
 
     metric: str | None = None
-    """The validation figure to watch: a metric's name or `loss`. null means the main metric of the task."""
+    """The validation figure to watch: a metric's name or `loss`. null means the main metric of the task; a model that
+    writes is watched by its loss."""
     patience: Positive = 3
     """Evaluations in a row without improvement before stopping."""
     max_gap: Number | None = Field(default=None, gt=0)

@@ -91,7 +91,7 @@ def prepare(folder: Path) -> None:
         raise DataError(
             "a search needs validation rows to choose by", fix="give data.validation, or data.split.validation above 0"
         )
-    primary, higher = watched(recipe, prepared.task)
+    primary, higher = watched(recipe, prepared.task, objective.head)
     torch.set_num_threads(recipe.train.threads or 1)
     policy = build(settled, objective, tokenizer)
     rate = recipe.train.learning_rate or policy.adapter.usual_rate(trained_share(policy)[1])

@@ -153,7 +153,7 @@ def train_stage(
         recipe = recipe.replace({"train.max_steps": steps})
     freeze(recipe)
     settings = recipe.train
-    primary, higher = watched(recipe, prepared.task)
+    primary, higher = watched(recipe, prepared.task, objective.head)
     eval_every = eval_interval(settings, per_epoch, steps)
     evaluate = None
     if "validation" in prepared.stores:

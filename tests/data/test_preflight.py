@@ -148,7 +148,7 @@ def test_truncation_blocks_by_policy_and_above_the_limit():
     kept = made(drop, long)
     found = preflight(kept, drop, long, objective="sft", truncation_limit=0.2)
     assert found.facts["truncation"]["dropped"] == 1
-    with pytest.raises(DataError, match="17% of the examples do not fit"):
+    with pytest.raises(DataError, match="1 of 6 examples do not fit"):
         preflight(kept, drop, long, objective="sft", truncation_limit=0.1)
 
 
