@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,6 +44,12 @@ def distill(
             f"attune distill needs objective: {{name: distill, teacher: ...}}, not {recipe.objective.name}",
             where=recipe.where("objective.name"),
         )
+    if recipe.stages:
+        raise RecipeError(
+            "attune distill trains one student, and this recipe has stages",
+            where=recipe.where("stages"),
+            fix="attune train runs its stages; or name the last stage alone, with model.base: runs/NAME",
+        )
     options: Any = recipe.objective.options
     teacher = options.teacher
     if teacher.endswith((".yaml", ".yml")):
@@ -52,13 +59,8 @@ def distill(
     show.say("the student")
     student = flow.train(recipe, out=out, show=show)
     show.say("the same student on the data's own answers alone")
-    done = Recipe.load(student.path / "recipe.yaml")
-    plain = recipe.replace(
-        {
-            "objective": {"name": HARD.get(done.data.task, "classify")},
-            "name": f"{student.path.name}-hard",
-        }
-    )
+    task = json.loads((student.model_dir / "manifest.json").read_text())["task"]
+    plain = recipe.replace({"objective": {"name": HARD.get(task, "classify")}, "name": f"{student.path.name}-hard"})
     hard = flow.train(plain, out=out, show=show)
     show.stage("compare")
     runs = {"student": student, "same, hard labels": hard}

@@ -223,12 +223,6 @@ def _tasks(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show
     from attune.model.heads import check_recipe, writes
     from attune.model.load import load_config
 
-    if getattr(recipe.objective.options, "mode", None) == "sequence":
-        raise RecipeError(
-            "a teacher writes answers for one body of data, and data.path lists several tasks",
-            where=recipe.where("objective.mode"),
-            fix="objective.mode=logits, or one run for each task",
-        )
     ledgers = run.path.parent / ".splits"
     ledgers.mkdir(parents=True, exist_ok=True)
     (run.path / "data").mkdir(exist_ok=True)

@@ -34,6 +34,7 @@ def train_stages(recipe: Recipe, out: Path, *, fork: bool, assess: bool, show: S
             fix="train each stage as a recipe of its own under torchrun, with model.base: runs/NAME of the one before",
         )  # fmt: skip
     stages = recipe.stage_recipes
+    _check(stages)
     names = [f"{number}-{stage.name}" for number, stage in enumerate(stages, 1)]
     run = _open(recipe, out, fork=fork)
     run.lock()
@@ -65,6 +66,35 @@ def train_stages(recipe: Recipe, out: Path, *, fork: bool, assess: bool, show: S
     finally:
         run.unlock()
     return run
+
+
+def _check(stages: list[Recipe]) -> None:
+    """What can be said of every stage before the first is trained.
+
+    Raises: RecipeError with the number of the stage.
+    """
+    from attune import plugins
+    from attune.model.heads import check_recipe
+    from attune.model.load import load_config, load_tokenizer
+    from attune.train.retention import refuse
+    from attune.train.teacher import check_teacher, teacher_of
+
+    first = stages[0].model
+    config, tokenizer = load_config(first), load_tokenizer(first)
+    for number, stage in enumerate(stages, 1):
+        stage = stage.replace({"model.base": first.base})
+        plugin: Any = plugins.find("objective").get(stage.objective.name)
+        try:
+            check_recipe(stage, config)
+            teacher = teacher_of(stage)
+            if teacher is None or "stages" not in Path(teacher.where).parts:  # it may be a stage of this very run
+                check_teacher(stage, tokenizer)
+            if plugin is not None:
+                task = stage.data.task if stage.data.task in plugin.tasks else plugin.tasks[0]
+                refuse(stage, plugin(stage.objective.options, task=task))
+        except RecipeError as error:
+            error.what = f"stage {number}: {error.what}"
+            raise
 
 
 def _open(recipe: Recipe, out: Path, *, fork: bool) -> Run:
@@ -109,22 +139,28 @@ def _free(path: Path) -> Path:
 
 
 def _key(stage: Recipe, before: str) -> str:
-    """SHA-256 of what decides a stage's result: its recipe, the bytes of its data, and the stage (or base) before."""
+    """SHA-256 of what decides a stage's result: its recipe, the bytes of what it reads, its teacher, and the stage (or
+    base) before."""
     from attune.model.load import fingerprint
+    from attune.train.teacher import teacher_of
 
     if not before and stage.model.from_config is None:
         before = json.dumps(fingerprint(stage.model.base), sort_keys=True)
     facts = [stage.replace({"name": None, "model.base": PREVIOUS}).fingerprint(), _bytes_of(stage), before]
     if stage.model.base != PREVIOUS:
         facts.append(stage.model.base)
+    if (teacher := teacher_of(stage)) is not None:
+        facts.append(teacher.fingerprint)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _bytes_of(stage: Recipe) -> list[str]:
     from attune.data.files import files_of
 
-    data = stage.data
+    data, replay = stage.data, stage.retain.replay
     held = [path for path in (data.test, data.validation) if path]
+    if replay is not None and replay.path is not None:
+        held += [replay.path] if isinstance(replay.path, str) else replay.path
     held += [path for source in data.sources for path in (source.test, source.validation) if path]
     found = []
     for file in (file for path in [*data.paths, *held] for file in files_of(path)):

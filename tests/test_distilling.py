@@ -165,4 +165,4 @@ def test_an_encoder_decoder_and_a_decoder_do_not_teach_each_other_token_by_token
 
 def test_a_teacher_is_known_by_its_weights(tmp_path: Path) -> None:
     assert Teacher("starter").fingerprint == Teacher("starter").fingerprint
-    assert not Teacher("starter").is_run
+    assert Teacher("starter").run is None

@@ -62,7 +62,10 @@ def prepare_corpus(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, cache:
     renderer = Renderer(tokenizer, max_length=length, truncate="window")
 
     def show(n: int) -> str:
-        windows = [tokenizer.decode(stores["train"][number].ids[:200].tolist()) for number in range(n)]
+        windows = [
+            tokenizer.decode(stores["train"][number].ids[:200].tolist())
+            for number in range(min(n, len(stores["train"])))
+        ]
         return "".join(
             f"--- window {number}, all tokens but the first supervised ---\n{text}\n"
             for number, text in enumerate(windows)

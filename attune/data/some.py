@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from attune.data.examples import Example, Store
+    from attune.data.prepare import Prepared
 
-__all__ = ["Some", "spread", "some_records"]
+__all__ = ["Some", "spread", "some_records", "some_validation"]
 
 
 class Some:
@@ -42,3 +44,25 @@ def some_records(store: Any, records: list[Any], *, tokens: int) -> tuple[Some, 
     chosen = named[spread(len(named), max(1, min(len(named), round(len(named) * tokens / max(whole, 1)))))]
     kept = Some(store, np.flatnonzero(np.isin(owners, chosen)))
     return kept, [records[int(number)] for number in chosen] if records else []
+
+
+def some_validation(prepared: Prepared, *, tokens: int) -> Prepared | None:
+    """The validation part alone, about so many tokens of it, the same share of every task; None where there is none."""
+    from attune.data.mix import Joined
+
+    whole: Any = prepared.stores.get("validation")
+    if whole is None:
+        return None
+    if not prepared.tasks:
+        store, records = some_records(whole, prepared.validation, tokens=tokens)
+        return replace(prepared, stores={"validation": store}, validation=records)
+    share = tokens / max(1, int(np.sum(whole.lengths)))
+    tasks, stores, every = {name: replace(one, stores={}) for name, one in prepared.tasks.items()}, [], []
+    having = [name for name, one in prepared.tasks.items() if "validation" in one.stores]
+    for name, of_task in zip(having, whole.stores, strict=True):
+        wanted = round(share * int(np.sum(of_task.lengths)))
+        store, records = some_records(of_task, prepared.tasks[name].validation, tokens=wanted)
+        tasks[name] = replace(prepared.tasks[name], stores={"validation": store}, validation=records)
+        stores.append(store)
+        every += records
+    return replace(prepared, tasks=tasks, stores={"validation": Joined(stores)}, validation=every)

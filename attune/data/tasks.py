@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe, Source
     from attune.records import Record
 
-__all__ = ["recipe_of", "read_tasks", "render_tasks", "join_tasks", "ELSEWHERE"]
+__all__ = ["recipe_of", "read_tasks", "render_tasks", "join_tasks", "evened", "ELSEWHERE"]
 
 ELSEWHERE = "stands in held-out rows of another task"
 """Why a training row is left out that no task's own split would miss."""
@@ -97,8 +97,7 @@ def render_tasks(
     kinds = {name: one.task for name, one in found.items()}
     shared = None
     first = next(iter(found))
-    head = make_objective([], kinds[first]).head
-    if head != "lm":
+    if any(make_objective([], kind).head != "lm" for kind in kinds.values()):
         if len(set(kinds.values())) > 1:
             told = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
             raise RecipeError(
@@ -132,7 +131,7 @@ def join_tasks(recipe: Recipe, subs: dict[str, Prepared]) -> Prepared:
     for part in ("train", "validation", "test"):
         if found := [one.stores[part] for one in subs.values() if part in one.stores]:
             even = part == "train" and mix.loss_per == "example"
-            stores[part] = Joined([_evened(store) for store in found] if even else found)
+            stores[part] = Joined([evened(store) for store in found] if even else found)
     sizes = [len(one.stores["train"]) for one in subs.values()]
     counts = allotted(sizes, [source.weight for source in sources], mix.temperature)
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
@@ -167,7 +166,7 @@ def _named(subs: Mapping[str, Prepared], part: str) -> list[Record]:
     ]
 
 
-def _evened(store: ExampleStore) -> ExampleStore:
+def evened(store: ExampleStore) -> ExampleStore:
     """The same examples, each with weights that sum to 1."""
     if not isinstance(store, ExampleStore):  # windows of a corpus have one length
         return store

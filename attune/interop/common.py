@@ -34,7 +34,7 @@ def _report(draft: Draft, given: Given) -> None:
 def _label_smoothing(draft: Draft, given: Given) -> None:
     if number(given) == 0:
         return draft.map(given, None, None, "0: none, as here")
-    return draft.drop(given, "this objective has no label smoothing here")
+    return draft.drop(given, "set objective.label_smoothing, which sft and classify have")
 
 
 def _epochs(draft: Draft, given: Given) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["token_logp", "chunked_logp", "logp_at", "top_logp", "chunked"]
+__all__ = ["token_logp", "mean_logp", "chunked_logp", "logp_at", "top_logp", "chunked"]
 
 _WHOLE = 32_000_000
 """Logits (numbers) that may exist at once; below it one pass is faster than recomputing chunks."""
@@ -24,6 +24,15 @@ def token_logp(logits: Tensor, target: Tensor) -> Tensor:
     Shapes: logits [M, V], target [M]; returns [M].
     """
     return -nn.functional.cross_entropy(_wide(logits), target, reduction="none")
+
+
+def mean_logp(logits: Tensor) -> Tensor:
+    """Mean over the whole vocabulary of log p, in nats, computed in at least float32.
+
+    Shapes: logits [M, V]; returns [M].
+    """
+    wide = _wide(logits)
+    return wide.mean(-1) - wide.logsumexp(-1)
 
 
 def logp_at(logits: Tensor, ids: Tensor, temperature: Tensor) -> Tensor:

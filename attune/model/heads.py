@@ -90,6 +90,13 @@ def check_recipe(recipe: Recipe, config: Any) -> None:
             why=f"{kind} is an encoder-decoder: answers are written in training by decoders only",
             fix="objective.mode: logits or sequence",
         )
+    if recipe.train.neftune_alpha:
+        raise RecipeError(
+            f"train.neftune_alpha does not fit model.base '{base}'",
+            where=recipe.where("train.neftune_alpha"),
+            why=f"{kind} is an encoder-decoder: its embeddings serve what is read and what is written alike",
+            fix="model.dropout",
+        )
     if recipe.model.layers is not None:
         raise RecipeError(
             f"model.layers does not fit model.base '{base}'",

@@ -30,6 +30,7 @@ __all__ = [
     "load_model",
     "load_config",
     "fingerprint",
+    "origin",
     "torch_dtype",
     "dropouts",
     "BUNDLED",
@@ -302,15 +303,20 @@ def torch_dtype(settings: Model) -> torch.dtype:
 
 
 def fingerprint(base: str) -> dict[str, str]:
-    """What identifies a base on any machine: SHA-256 of its configuration and of each weight file."""
+    """What identifies a base (or a saved adapter) on any machine: SHA-256 of its configuration and each weight file."""
     path = Path(resolve(base))
     if not path.is_dir():
         from huggingface_hub import snapshot_download
 
         path = Path(snapshot_download(base, local_files_only=True))
-    files = [path / "config.json", *sorted(path.glob("*.safetensors"))]
+    configs = [file for name in ("config.json", "adapter_config.json") if (file := path / name).is_file()]
     found = {}
-    for file in files:
+    for file in [*configs, *sorted(path.glob("*.safetensors"))]:
         with open(file, "rb") as handle:
             found[file.name] = hashlib.file_digest(handle, "sha256").hexdigest()
     return found
+
+
+def origin(settings: Model) -> str:
+    """What identifies the weights that training starts from, as text: the base's files, and which blocks are kept."""
+    return json.dumps([fingerprint(settings.base), settings.layers], sort_keys=True)

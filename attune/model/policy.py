@@ -17,7 +17,7 @@ from attune.errors import RecipeError
 from attune.model import attention
 from attune.model.adapters.base import Adapter
 from attune.model.adapters.full import Full
-from attune.model.fused import chunked, logp_at, token_logp, top_logp
+from attune.model.fused import chunked, logp_at, mean_logp, token_logp, top_logp
 from attune.model.neftune import noisy
 
 __all__ = ["Policy", "Scores"]
@@ -29,6 +29,8 @@ class Scores:
 
     logp: Tensor = None  # type: ignore[assignment]  # absent for label heads
     """[M] log-probability of the target token, in nats."""
+    mean_logp: Tensor | None = None
+    """[M] mean of the log-probabilities of all tokens, where it is asked for (label smoothing)."""
     out: Tensor = None  # type: ignore[assignment]  # absent for language models
     """[M, C] outputs of a classification, tagging or regression head."""
     topk: dict[str, Tensor] = field(default_factory=dict)
@@ -93,24 +95,26 @@ class Policy(nn.Module):
 
     # scoring ---------------------------------------------------------------------------------------------------------
 
-    def forward(self, batch: Batch) -> Scores:
-        """Shapes: see `Batch` and `Scores`."""
+    def forward(self, batch: Batch, *, smooth: bool = False) -> Scores:
+        """Shapes: see `Batch` and `Scores`. `smooth` asks a language model for `Scores.mean_logp`."""
         if self.training and self.noise_alpha:
             with noisy(self.inner.get_input_embeddings(), batch, self.noise_alpha, self.noise_key):
-                return self._score(batch)
-        return self._score(batch)
+                return self._score(batch, smooth)
+        return self._score(batch, smooth)
 
-    def _score(self, batch: Batch) -> Scores:
+    def _score(self, batch: Batch, smooth: bool) -> Scores:
         if self.head == "lm":
             asked = _asked(batch)
             rows = [tensor for _, ids, temperature in asked for tensor in (ids, temperature)]
 
             def score(logits: Tensor, target: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
                 pairs = zip(rows[::2], rows[1::2])
-                return token_logp(logits, target), *(logp_at(logits, ids, warmth) for ids, warmth in pairs)
+                means = [mean_logp(logits)] if smooth else []
+                return token_logp(logits, target), *(logp_at(logits, ids, warmth) for ids, warmth in pairs), *means
 
-            logp, *topk = self.over_logits(score, batch, batch.target, *rows)
-            return Scores(logp=logp, topk={name: values for (name, _, _), values in zip(asked, topk)})
+            logp, *more = self.over_logits(score, batch, batch.target, *rows)
+            topk = {name: values for (name, _, _), values in zip(asked, more)}
+            return Scores(logp=logp, mean_logp=more[-1] if smooth else None, topk=topk)
         if self.fast:
             head = self._output_head()
             assert head is not None

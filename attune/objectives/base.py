@@ -38,6 +38,8 @@ class Objective(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """Frozen models whose scores its training examples carry as columns: `<name>_ids`, `<name>_logp` and
     `<name>_temperature` for text, `<name>_out` for labels."""
+    smoothing: float = 0.0
+    """Of text: share of the target spread evenly over the vocabulary. Above 0, training scores have `mean_logp`."""
     coupled: ClassVar[bool] = False
     """True if the loss is not a sum over sequences, so that the micro-batch size changes the result."""
 

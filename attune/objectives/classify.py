@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
+from attune.errors import RecipeError
 from attune.objectives.base import Objective
 from attune.plugins import Options
 
@@ -37,10 +38,19 @@ class Classify(Objective):
 
     class Config(Options):
         label_smoothing: float = pydantic.Field(0.0, ge=0, lt=1)
-        """Share of the target spread evenly over all classes: 0 trusts the labels, 0.1 doubts them a little; only where
-        a record has one class."""
+        """Share of the target spread evenly over all classes: 0 trusts the labels, 0.1 doubts them a little. Refused
+        where a record has several classes or a number."""
         head_init: Literal["probe", "random"] = "probe"
         """How the head starts: `probe` as a linear model fitted on the untrained base's features, `random` as drawn."""
+
+    def __init__(self, options: Any = None, *, labels: list[str] | None = None, task: str = "classification"):
+        super().__init__(options, labels=labels, task=task)
+        if self.options.label_smoothing and task in ("multilabel", "regression"):
+            raise RecipeError(
+                f"objective.label_smoothing does not fit {task} data",
+                why="it spreads the target over classes of which a record has one",
+                fix="objective.label_smoothing=0",
+            )
 
     def accepts(self, record: Record) -> str | None:
         if record.label is None:

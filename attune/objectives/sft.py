@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pydantic
 
 from attune.objectives.base import Objective
+from attune.plugins import Options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +25,26 @@ class Sft(Objective):
     """Mean negative log-probability of the answer's tokens, the stop token included; prompts are not scored.
 
     Labels (one class, several, or spans) are learned as text that the model writes: see docs/curricula.md.
-    Shapes: scores.logp [M]; batch.weight [M].
+    Shapes: scores.logp, scores.mean_logp [M]; batch.weight [M].
     Units: nats per supervised token of the whole step.
-    Source: Ouyang et al. 2022 (arXiv:2203.02155), the supervised stage.
-    Checked: equal to TRL's SFTTrainer on the same rows, tests/objectives/test_oracles.py.
+    Source: Ouyang et al. 2022 (arXiv:2203.02155), the supervised stage; Szegedy et al. 2016 (arXiv:1512.00567), section
+    7, for label smoothing.
+    Checked: equal to TRL's SFTTrainer on the same rows, and smoothed to torch's cross_entropy,
+    tests/objectives/test_oracles.py.
     """
 
     name = "sft"
     tasks = ("generation", "classification", "multilabel", "tagging")
     head = "lm"
+
+    class Config(Options):
+        label_smoothing: float = pydantic.Field(0.0, ge=0, lt=1)
+        """Share of the target spread evenly over the vocabulary while training: 0 trusts the answers, 0.1 doubts them a
+        little. The losses of validation and test are of the answers themselves."""
+
+    def __init__(self, options: Any = None, *, labels: list[str] | None = None, task: str = "generation"):
+        super().__init__(options, labels=labels, task=task)
+        self.smoothing = self.options.label_smoothing
 
     def accepts(self, record: Record) -> str | None:
         if len(record.completions) != 1:
@@ -48,4 +62,7 @@ class Sft(Objective):
         return {"sft": batch.weight.sum()}
 
     def terms(self, scores: Scores, batch: Batch) -> dict[str, Tensor]:
-        return {"sft": -(scores.logp * batch.weight).sum()}
+        logp = scores.logp
+        if scores.mean_logp is not None:
+            logp = (1 - self.smoothing) * logp + self.smoothing * scores.mean_logp
+        return {"sft": -(logp * batch.weight).sum()}

@@ -76,7 +76,7 @@ def _below(places: dict[Key, str], at: Key) -> dict[Key, str]:
 def _chained(own: Layer, number: int, place: str | None) -> None:
     """Every stage after the first starts from the one before."""
     model = own.values.get("model")
-    base = model.get("base") if isinstance(model, dict) else None
+    base = (model.get("from_config") or model.get("base")) if isinstance(model, dict) else None
     if number == 0 and base == PREVIOUS:
         raise RecipeError("the first stage has no stage before it", where=place, fix="name a base: model.base: starter")
     if number and base not in (None, PREVIOUS):
@@ -87,7 +87,8 @@ def _chained(own: Layer, number: int, place: str | None) -> None:
             fix="leave model.base out there, or make it a recipe by itself",
         )
     if number:
-        own.values["model"] = {**(model or {}), "base": PREVIOUS, "from_config": None, "revision": None}
+        # what was asked of the first base is done: its blocks are chosen, its revision is fetched
+        own.values["model"] = {"layers": None, **(model or {}), "base": PREVIOUS, "from_config": None, "revision": None}
 
 
 def _stage(layer: Layer, number: int, place: str | None, source: Any) -> Recipe:

@@ -100,7 +100,7 @@ def _writer(options: Any, cache: Path) -> tuple[Any, str]:
     from attune.curate.writers import LocalWriter
 
     teacher = Teacher(options.teacher)
-    source = teacher.tuned() if teacher.is_run else _Base(teacher)
+    source = teacher.tuned() if teacher.run is not None else _Base(teacher)
     journal = cache / f"answers-{teacher.fingerprint[:24]}"
     return LocalWriter(source, temperature=0.0, max_tokens=options.max_new_tokens, journal=journal), options.teacher
 

@@ -104,8 +104,10 @@ def _fit(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(weight [C, H], bias [C]) of the linear model; classes that no example has get the lowest bias of the others."""
     from sklearn.linear_model import LogisticRegression, Ridge
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    # The run's threads: BLAS would take one for every core of the machine, whatever train.threads says.
+    with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads(), user_api="blas"):
         warnings.simplefilter("ignore")  # stopping before convergence is harmless: it is a start
         if objective.task == "regression":
             ridge = Ridge(alpha=1 / STRENGTH, fit_intercept=biased).fit(features, targets.reshape(-1))

@@ -81,7 +81,7 @@ def train_step(
         batch = batch.to(parallel.device)
         tokens += batch.n_tokens if float(batch.weight.sum()) else 0
         with parallel.no_sync(number + 1 < len(batches)):
-            scores = policy(batch)
+            scores = policy(batch, smooth=True) if objective.smoothing else policy(batch)
             terms = objective.terms(scores, batch)
             # an all-zero step (every answer truncated away) contributes nothing instead of NaN
             parts = [term / max(float(totals[key]), 1e-12) for key, term in terms.items()]
@@ -145,7 +145,8 @@ def fit(
         masters.load_weights(checkpoint.load(resume, "weights"))
         masters.load_moments(checkpoint.load(resume, "optimizer"))
         if (resume.path / "adapter.safetensors").exists():
-            adapter.load_state(checkpoint.load(resume, "adapter"))
+            remembered = checkpoint.load(resume, "adapter")
+            adapter.load_state({name: value.to(parallel.device) for name, value in remembered.items()})
         torch.set_num_threads(progress.threads)
         if progress.stopped == "budget" and (deadline_seconds is None or progress.seconds < deadline_seconds):
             progress.stopped = ""

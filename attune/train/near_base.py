@@ -41,6 +41,7 @@ class NearBase(Objective):
         self.scale = 1.0
         """Times the strength: raised while a limit is exceeded."""
         self.scored = inner.scored  # type: ignore[misc]
+        self.smoothing = inner.smoothing
         self.coupled = inner.coupled  # type: ignore[misc]
 
     def strengthen(self, scale: float) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.records import Record
 
-__all__ = ["replay_texts", "replay_store", "with_replay"]
+__all__ = ["check_replay", "replay_texts", "replay_store", "with_replay"]
 
 
 def _records(recipe: Recipe) -> tuple[str, list[Record]]:
@@ -39,6 +39,41 @@ def replay_texts(recipe: Recipe) -> list[str]:
     return [record.full_text for record in _records(recipe)[1]]
 
 
+def check_replay(recipe: Recipe, objective: Objective) -> None:
+    """Read what would be replayed, before anything is loaded.
+
+    Raises: RecipeError if it cannot train beside the objective's own; DataError if it cannot be read.
+    """
+    if recipe.retain.replay is not None:
+        _fitting(recipe, objective)
+
+
+def _fitting(recipe: Recipe, objective: Objective) -> tuple[bool, list[Record]]:
+    """Whether what is replayed is plain text for a model that writes, and those of its records that can train.
+
+    Raises: RecipeError if there are none.
+    """
+    from attune.model.load import load_config
+
+    task, records = _records(recipe)
+    plain = task == "text" and objective.head == "lm"
+    if plain and load_config(recipe.model).is_encoder_decoder:
+        raise RecipeError(
+            f"retain.replay: plain text cannot train model.base '{recipe.model.base}'",
+            where=recipe.where("retain.replay.path") or recipe.where("retain.replay"),
+            why="an encoder-decoder reads one text and writes another, plain text gives it no pair",
+            fix="retain.replay.path: rows of prompts and answers",
+        )
+    fitting = records if plain else [record for record in records if objective.accepts(record) is None]
+    if not plain and (task not in (*objective.tasks, objective.task) or not fitting):
+        raise RecipeError(
+            f"retain.replay: rows for {task} cannot train beside objective '{objective.name}'",
+            where=recipe.where("retain.replay"),
+            fix="replay rows of the same kind, or text with objective sft or pretrain",
+        )
+    return plain, fitting
+
+
 def replay_store(recipe: Recipe, objective: Objective, prepared: Prepared) -> ExampleStore:
     """The examples that are replayed, in the form of the objective's own.
 
@@ -46,23 +81,16 @@ def replay_store(recipe: Recipe, objective: Objective, prepared: Prepared) -> Ex
     """
     from attune.evaluate.likelihood import text_example
 
-    task, records = _records(recipe)
+    plain, records = _fitting(recipe, objective)
     renderer = prepared.renderer
-    if task == "text" and objective.head == "lm":
+    if plain:
         made = (text_example(renderer, "", record.full_text, number) for number, record in enumerate(records))
         store = ExampleStore.of(
             (example for example in made if float(example.weight.sum())),
             vocab_size=max(renderer.encoder.vocab_size, len(renderer.tokenizer)),
         )
     else:
-        fitting = [record for record in records if objective.accepts(record) is None]
-        if task not in (*objective.tasks, objective.task) or not fitting:
-            raise RecipeError(
-                f"retain.replay: rows for {task} cannot train beside objective '{objective.name}'",
-                where=recipe.where("retain.replay"),
-                fix="replay rows of the same kind, or text with objective sft or pretrain",
-            )
-        store = objective.store(fitting, renderer)
+        store = objective.store(records, renderer)
     if not len(store):
         raise RecipeError("retain.replay has no examples", where=recipe.where("retain.replay"), fix="another path")
     return store

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,20 +13,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attune.data.batch import collate
-from attune.data.some import some_records
+from attune.data.some import some_validation
+from attune.data.tasks import evened
 from attune.errors import DataError, RecipeError
 from attune.evaluate.likelihood import text_example
 from attune.evaluate.measure import quick_figures
 from attune.evaluate.retained import Suites, ask, halves, lost, retained_suites, subject_for
 from attune.model.language import language_model, no_language_model
-from attune.model.load import fingerprint, load_config
+from attune.model.load import origin
+from attune.model.policy import Policy
 from attune.train.enrich import enrich
 from attune.train.fisher import cached_fisher
 from attune.train.interpolate import GRID, between, choose, sweep
 from attune.train.near_base import COLUMN, NearBase
 from attune.train.optim import Masters
 from attune.train.pull import Pull, low_rank_pairs
-from attune.train.replay import replay_store, replay_texts, with_replay
+from attune.train.replay import check_replay, replay_store, replay_texts, with_replay
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from attune.data.mix import Mix
     from attune.data.prepare import Prepared
     from attune.evaluate.suites.base import Measured, Subject
-    from attune.model.policy import Policy
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
     from attune.runs import Run
@@ -93,14 +93,21 @@ def refuse(recipe: Recipe, objective: Objective) -> None:
             why="the text that comes with attune has no labels",
             fix="retain.replay={share: 0.1, path: OLD_ROWS}, or retain.l2_sp or retain.ewc",
         )
-    kind, options = recipe.adapter.name, recipe.adapter.options
-    if recipe.train.neftune_alpha and load_config(recipe.model).is_encoder_decoder:
+    if retain.replay is not None and recipe.data.sources and recipe.data.mix.batches == "by_task":
         raise RecipeError(
-            "train.neftune_alpha has no place in an encoder-decoder",
-            where=recipe.where("train.neftune_alpha"),
-            why="its embeddings serve what is read and what is written alike",
-            fix="model.dropout",
+            "retain.replay does not go with data.mix.batches: by_task",
+            where=recipe.where("retain.replay"),
+            why="a share of every step is replayed, and there every step is of one task alone",
+            fix="data.mix.batches=mixed, or name the old rows as one more task of data.path",
         )
+    if retain.kl is not None and retain.kl.on == "replay" and retain.replay is None:
+        raise RecipeError(
+            "retain.kl is asked for on replayed tokens, and nothing is replayed",
+            where=recipe.where("retain.kl.on") or recipe.where("retain.kl"),
+            fix="retain.replay=0.1 beside it, or retain.kl.on=all",
+        )
+    check_replay(recipe, objective)
+    kind, options = recipe.adapter.name, recipe.adapter.options
     other = [name for name in ("dora", "quantize") if getattr(options, name, None)]
     if retain.ewc and (kind not in ("full", "freeze", "lora") or other):
         raise RecipeError(
@@ -151,6 +158,25 @@ class Retention:
         if recipe.retain.ewc:
             self.importance = self._importance(say)
 
+    @contextmanager
+    def _base(self) -> Iterator[Policy]:
+        """While it is open, the policy that is given is the base: virtual tokens and updates that do not start at
+        nothing are left out. Before the first step only."""
+        policy = self.policy
+        if policy.virtual_tokens:
+            base = Policy(policy.inner, head=policy.head)
+            base.fast, base.packs = policy.fast, policy.packs
+            yield base.eval()
+            return
+        if policy.adapter.starts_as_base:
+            yield policy
+            return
+        trains = {parameter: parameter.requires_grad for parameter in policy.parameters()}
+        with policy.model.disable_adapter():
+            yield policy
+        for parameter, wanted in trains.items():  # PEFT decides anew what trains
+            parameter.requires_grad_(wanted)
+
     # measuring -------------------------------------------------------------------------------------------------------
 
     def begin(self, say: Callable[[str], None]) -> None:
@@ -160,9 +186,11 @@ class Retention:
         self.suites, _ = halves(retained_suites(self.recipe))
         was_training = self.policy.training
         self.policy.eval()
-        prompts = self.policy.virtual_tokens > 0
-        with self.policy.model.disable_adapter() if prompts else nullcontext():
-            self.before = ask(self.suites, self.subject, say)
+        with self._base() as base:
+            subject = self.subject
+            if subject.policy is self.policy:
+                subject = subject_for(base, self.tokenizer, self.recipe, self.layout)
+            self.before = ask(self.suites, subject, say)
         self.policy.train(was_training)
         if not self.before:
             raise RecipeError("retain.limit has nothing to be measured on", why="no retained suite fits this base")
@@ -192,16 +220,17 @@ class Retention:
         if asked.replay is not None:
             replayed = replay_store(self.recipe, objective, prepared)
             self._same_replay(replayed.content_hash)
+            if self.recipe.data.sources and self.recipe.data.mix.loss_per == "example":
+                replayed = evened(replayed)
             store, mix = with_replay(store, mix, replayed, asked.replay.share)
             say(f"replay: {asked.replay.share:.0%} of every step's examples, from {len(replayed):,} old ones")
         if asked.kl is None:
             return store, mix, None
-        prompts = self.policy.virtual_tokens > 0
-        with self.policy.model.disable_adapter() if prompts else nullcontext():
+        with self._base() as base:
             store = enrich(
                 store,
-                self.policy,
-                teacher=json.dumps(fingerprint(self.recipe.model.base), sort_keys=True),
+                base,
+                teacher=origin(self.recipe.model),
                 cache=self.run.path.parent / ".cache",
                 name=COLUMN,
                 layout=self.layout,
@@ -270,7 +299,7 @@ class Retention:
             view,
             batches,
             chosen,
-            base=str(sorted(fingerprint(self.recipe.model.base).items())),
+            base=origin(self.recipe.model),
             cache=self.run.path.parent / ".cache",
         )
         say(f"importance of {sum(value.numel() for value in found.values()):,} weights from {len(batches)} texts")
@@ -306,10 +335,7 @@ class Retention:
             steps += [step for step in (progress.within_step, progress.step) if step and step not in steps]
         device = masters.masters[0].device
         candidates = {step: {name: value.to(device) for name, value in load(step).items()} for step in steps}
-        part = prepared if "validation" in prepared.stores else None
-        if part is not None and (hasattr(part.stores["validation"], "records") or not part.validation):
-            store, records = some_records(prepared.stores["validation"], prepared.validation, tokens=SWEEP_TOKENS)
-            part = replace(prepared, stores={"validation": store}, validation=records)
+        part = some_validation(prepared, tokens=SWEEP_TOKENS)
 
         def measure(weights: Mapping[str, Tensor]) -> tuple[float | None, float | None]:
             masters.load_weights(dict(weights))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attune.data.mix import Joined
 from attune.errors import RecipeError
 from attune.records import Record
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
 
-__all__ = ["Teacher", "check_teacher", "taught", "live"]
+__all__ = ["Teacher", "teacher_of", "check_teacher", "taught", "live"]
 
 Say = Callable[[str], None]
 ASKED_AT_ONCE = 512
@@ -36,15 +37,18 @@ class Teacher:
     where: str
 
     @property
-    def is_run(self) -> bool:
-        return (Path(self.where) / "status.json").exists()
+    def run(self) -> Path | None:
+        """The run folder behind it (of a run in stages the last finished stage's); None for a base."""
+        from attune.model.earlier import run_behind
+
+        return run_behind(self.where)
 
     @property
     def model(self) -> Any:
         """The `model` section that its tokenizer and base are loaded by."""
         from attune.recipe import Model, Recipe
 
-        return Recipe.load(Path(self.where) / "recipe.yaml").model if self.is_run else Model(base=self.where)
+        return Model(base=self.where) if self.run is None else Recipe.load(self.run / "recipe.yaml").model
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -52,7 +56,8 @@ class Teacher:
 
         Raises: RecipeError if it has none yet.
         """
-        path = Path(self.where) / "model" / "manifest.json"
+        assert self.run is not None
+        path = self.run / "model" / "manifest.json"
         if not path.exists():
             raise RecipeError(
                 f"objective.teacher {self.where} has no model yet", fix=f"finish it first: attune show {self.where}"
@@ -64,8 +69,8 @@ class Teacher:
         """SHA-256 over its weights."""
         from attune.model.load import fingerprint
 
-        folder = Path(self.where) / "model"
-        facts: Any = [self.manifest, fingerprint(str(folder))] if self.is_run else fingerprint(self.where)
+        run = self.run
+        facts: Any = fingerprint(self.where) if run is None else [self.manifest, fingerprint(str(run / "model"))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -87,7 +92,7 @@ class Teacher:
         from attune.model.policy import Policy
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self.is_run:
+        if self.run is not None:
             tuned = self.tuned()
             policy, layout = tuned.policy, tuned.layout
         else:
@@ -99,15 +104,30 @@ class Teacher:
         return policy.eval(), layout
 
 
+def teacher_of(recipe: Recipe) -> Teacher | None:
+    """The teacher of a distillation from a run or a base; None for a server's, a recipe's and for other objectives."""
+    options: Any = recipe.objective.options
+    if (
+        recipe.objective.name != "distill"
+        or options.endpoint is not None
+        or options.teacher.endswith((".yaml", ".yml"))
+    ):
+        return None
+    return Teacher(options.teacher)
+
+
 def check_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     """Whether the teacher can teach this, found out before anything is read or loaded.
 
     Raises: RecipeError with the reason: it does not exist, is not finished, gives labels where text is learned (or the
     other way round), or its tokens mean something else.
     """
-    if recipe.objective.name != "distill" or recipe.objective.options.endpoint is not None:  # type: ignore[attr-defined]
-        return
     options: Any = recipe.objective.options
+    if recipe.objective.name != "distill":
+        return
+    _check_tasks(recipe, options.mode)
+    if options.endpoint is not None:
+        return
     teacher, where = Teacher(options.teacher), recipe.where("objective.teacher")
     if options.teacher.endswith((".yaml", ".yml")):
         raise RecipeError(
@@ -115,7 +135,7 @@ def check_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
             where=where,
             fix="attune distill RECIPE trains it first; or name its run folder",
         )
-    if not teacher.is_run:
+    if teacher.run is None:
         from attune.model.load import resolve
 
         try:
@@ -128,12 +148,37 @@ def check_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
                 fix="name the folder of a finished run",
             ) from error
         return
-    labels = teacher.manifest["head"] != "lm"
-    if recipe.data.task != "auto" and labels == (recipe.data.task == "generation"):
-        says = "gives labels" if labels else "writes text"
+    if options.mode != "logits" or recipe.data.task != "auto":
+        _same_answers(teacher, writes=options.mode != "logits" or recipe.data.task == "generation", where=where)
+
+
+def _check_tasks(recipe: Recipe, mode: str) -> None:
+    """Raises: RecipeError where a mode cannot serve several tasks."""
+    if recipe.data.sources and mode == "sequence":
         raise RecipeError(
-            f"the teacher {options.teacher} {says}, but the data's task is {recipe.data.task}", where=where
+            "a teacher writes answers for one body of data, and data.path lists several tasks",
+            where=recipe.where("objective.mode"),
+            fix="objective.mode=logits, or one run for each task",
         )
+    if recipe.data.sources and mode == "on_policy" and recipe.data.mix.loss_per == "example":
+        raise RecipeError(
+            "objective.mode on_policy does not go with data.mix.loss_per: example",
+            where=recipe.where("data.mix.loss_per"),
+            why="what the student writes counts by the token",
+            fix="data.mix.loss_per=token, or objective.mode=logits",
+        )
+
+
+def _same_answers(teacher: Teacher, *, writes: bool, where: str | None) -> None:
+    """Raises: RecipeError where a run that gives labels should teach text, or the other way round."""
+    if (teacher.manifest["head"] == "lm") == writes:
+        return
+    gives, learned = ("labels", "text") if writes else ("text", "labels")
+    raise RecipeError(
+        f"the teacher {teacher.where} gives {gives}, and this student learns {learned}",
+        where=where,
+        fix=f"name a run that was tuned for {learned}",
+    )
 
 
 def _same_tokens(teacher: Teacher, tokenizer: PreTrainedTokenizerBase, mode: str, where: str | None) -> None:
@@ -189,11 +234,13 @@ def taught(
         return prepared
     teacher, where = Teacher(options.teacher), recipe.where("objective.teacher")
     parts: list[str] = [name for name in ("train", "validation") if name in prepared.stores]
+    if teacher.run is not None:
+        _same_answers(teacher, writes=objective.head == "lm", where=where)
     if objective.head == "lm":
         _same_tokens(teacher, tokenizer, options.mode, where)
         _same_kind(recipe, teacher)
         return _token_scores(recipe, prepared, objective, tokenizer, teacher, parts, cache, say)
-    if not teacher.is_run:
+    if teacher.run is None:
         raise RecipeError(
             f"objective.teacher {options.teacher} is a base without the labels",
             where=where,
@@ -213,7 +260,15 @@ def taught(
         _same_tokens(teacher, tokenizer, options.mode, where)
     stores = dict(prepared.stores)
     for part in parts:
-        stores[part] = _label_scores(stores[part], getattr(prepared, part), teacher, objective, cache, say)
+        if not prepared.tasks:
+            stores[part] = _label_scores(stores[part], getattr(prepared, part), teacher, objective, cache, say)
+            continue
+        having = [one for one in prepared.tasks.values() if part in one.stores]
+        scored = [
+            _label_scores(store, getattr(one, part), teacher, objective, cache, say)
+            for one, store in zip(having, stores[part].stores, strict=True)
+        ]
+        stores[part] = Joined(scored)
     return replace(prepared, stores=stores)
 
 

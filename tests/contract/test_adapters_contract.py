@@ -279,8 +279,14 @@ def test_adapter_and_objective(
     if policy.adapter.wraps and objective.head != "lm":
         assert manifest["kind"] == ("model" if policy.adapter.merges else "adapter")
 
-    # and training moved it
+    # before training it is the base, where it says so; and training moved it
     start = outputs(build(recipe, objective, tokenizer).eval().model, objective.head, rows)
+    if family == "llama" and objective.head == "lm":
+        from transformers import AutoModelForCausalLM
+
+        base = outputs(AutoModelForCausalLM.from_pretrained(bases[family]).eval(), objective.head, rows)
+        apart = max(float((one - two).abs().max()) for one, two in zip(start, base))
+        assert (apart < 1e-4) == policy.adapter.starts_as_base
     assert max(float((one - two).abs().max()) for one, two in zip(start, ours)) > 1e-5
 
 

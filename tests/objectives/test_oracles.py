@@ -13,6 +13,7 @@ import torch
 from attune import plugins
 from attune.data.batch import collate
 from attune.data.examples import Example
+from attune.errors import RecipeError
 from attune.model.parallel import Parallel
 from attune.model.policy import Policy
 from attune.recipe import Train
@@ -170,6 +171,46 @@ def test_pretrain_equals_transformers() -> None:
         assert our_loss(Policy(model, head="lm"), plugin(plugin.Config()), ours, layout) == pytest.approx(
             expected, rel=1e-5
         )
+
+
+@pytest.mark.parametrize("at_once", [1, 10**9])
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_smoothed_answers_equal_torch(layout: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole loss and its gradients, in one piece and in chunks; without the step's mean it is the plain loss."""
+    from attune.model import fused
+
+    monkeypatch.setattr(fused, "_WHOLE", at_once)
+    torch.manual_seed(0)
+    rows = [torch.randint(4, 60, (length,)).numpy().astype(np.int32) for length in (130, 90, 120)]
+    model = model_of("llama", "AutoModelForCausalLM").double()
+    policy = Policy(model, head="lm")
+    assert policy.settle(layout=layout) == layout and policy.fast, policy.notes
+    plugin: Any = plugins.get("objective", "sft")
+    objective = plugin(plugin.Config(label_smoothing=0.2))
+    ours = [Example(row, np.r_[0, np.ones(len(row) - 1)].astype(np.float32)) for row in rows]
+    batch = collate(ours, layout=layout)
+    masters = Masters(policy, Train(), dtype=torch.float64)
+    row, _ = train_step(policy, objective, [batch], masters, Parallel())
+    found = {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}
+    policy.zero_grad()
+    ids, mask = padded_ids(rows)
+    labels = ids.masked_fill(mask == 0, -100)[:, 1:].flatten()
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].flatten(0, 1)
+    wanted = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
+    wanted.backward()
+    assert row["loss"] == pytest.approx(float(wanted), rel=1e-5)
+    for name, parameter in policy.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-5, atol=1e-8)
+    plain = float(torch.nn.functional.cross_entropy(logits, labels))
+    told = objective.terms(policy(batch), batch)["sft"] / objective.counts(batch)["sft"]
+    assert float(told.detach()) == pytest.approx(plain, rel=1e-5) and abs(plain - row["loss"]) > 1e-3
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_label_smoothing_of_several_classes_is_refused(task: str) -> None:
+    plugin: Any = plugins.get("objective", "classify")
+    with pytest.raises(RecipeError, match="label_smoothing does not fit"):
+        plugin(plugin.Config(label_smoothing=0.2), labels=LABELS, task=task)
 
 
 def test_label_smoothing_equals_torch() -> None:

@@ -55,6 +55,8 @@ class Adapter(ABC):
     """Whether the model is wrapped by PEFT, so that the adapter can be saved alone."""
     merges: ClassVar[bool] = True
     """Whether the result can become a plain model of the base's own architecture."""
+    starts_as_base: ClassVar[bool] = True
+    """Whether it changes nothing before it is trained, so that the model answers as the base until the first step."""
 
     class Config(Options):
         """No options."""

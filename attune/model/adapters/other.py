@@ -44,6 +44,8 @@ REFUSED = {
 """Methods that cannot serve as an adapter here, and why."""
 UNMERGED = ("BEFT",)
 """Methods that PEFT cannot merge into every base."""
+DRAWN = ("C3A", "FOURIERFT", "UNILORA", "VBLORA")
+"""Methods whose update is drawn at random, so that the untrained model is not the base."""
 
 
 class Other(Wrapped):
@@ -70,6 +72,10 @@ class Other(Wrapped):
     @property
     def merges(self) -> bool:  # type: ignore[override]
         return self.kind not in UNMERGED
+
+    @property
+    def starts_as_base(self) -> bool:  # type: ignore[override]
+        return self.kind not in DRAWN
 
     def refusal(self, recipe: Recipe, *, head: str, config: Any) -> tuple[str, str] | None:
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING

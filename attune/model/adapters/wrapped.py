@@ -83,6 +83,7 @@ class Virtual(Wrapped):
     bases = ("decoder", "encoder")
     layouts = ("padded",)
     merges = False
+    starts_as_base = False
     head_factor = 0.02
     """Learning rate of a new head as a share of the prompt's, whose vectors need far larger steps."""
 
