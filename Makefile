@@ -51,8 +51,13 @@ fix: install ## Let ruff put right what it can.
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: install ## Measured figures of speed, memory and quality.
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: install ## Speed beside TRL; reading, data desk, leaks, privacy. The other benchmarks/*.py say how they are run.
+	$(BIN)/python benchmarks/throughput.py --mode lora
+	$(BIN)/python benchmarks/throughput.py --mode full
+	$(BIN)/python benchmarks/data_rows.py
+	$(BIN)/python benchmarks/desk.py
+	$(BIN)/python benchmarks/leaks.py
+	$(BIN)/python benchmarks/privacy.py
 
 torture: install ## Tests that kill, corrupt and starve.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -m torture $(TEST_ARGS)
