@@ -126,8 +126,8 @@ def main() -> None:
             result = compare(runs["desk"], runs["raw"])
             differences.append(result["difference"])
             print(f"seed {seed}: {result['sentence']}", flush=True)
+        low, high = pooled(pairs)
     spread = stdev(differences) if len(differences) > 1 else float("nan")
-    low, high = pooled(pairs)
     print(
         f"{name}: desk minus raw {mean(differences):+.4f} macro-F1 (95 % interval over the test rows {low:+.4f} to "
         f"{high:+.4f}), spread {spread:.4f}, n = {len(differences)} seeds"
