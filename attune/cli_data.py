@@ -77,7 +77,10 @@ def data_check(
         return
     print(report.why)
     for key, value in report.counts.items():
-        print(f"{key}: {value}")
+        if not isinstance(value, dict):
+            print(f"{key}: {value:,}")
+        for reason, count in value.items() if isinstance(value, dict) else ():
+            print(f"{key}: {count:,} x {reason}")
     for source in report.sources:
         print(
             f"{source.path}: {source.rows} rows, {source.bytes:,} bytes"

@@ -217,7 +217,7 @@ def _array(text: _Text, bad: OnBad) -> Rows:
         if mark == ",":
             at, mark = token(at + 1)
             if mark == "]":
-                raise DataError("a comma before the end of the array", where=text.where(at))
+                raise DataError("invalid JSON: a comma before ]", where=text.where(at))
         elif mark != "]":
             what = "the file ends inside the array" if not mark else f"',' or ']' is meant here, not {mark!r}"
             raise DataError(f"invalid JSON: {what}", where=text.where(at))

@@ -58,6 +58,8 @@ _lenient = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|-?(?:Infinity|NaN)|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|[\[\]{},:]', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_JSON_OF = {"True": "true", "False": "false", "None": "null"}
+_PYTHON = re.compile(rf"({'|'.join(_JSON_OF)})\b")
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -96,7 +98,8 @@ def parse_prefix(text: str, start: int) -> tuple[Any, int]:
     except StopIteration as stop:
         unfinished = stop.value >= len(text.rstrip())
         cut = CUT if unfinished else ""
-        raise Fault(stop.value, f"invalid JSON: a value is missing here{cut}", end=unfinished) from None
+        what = _spelt(text, stop.value) or f"a value is missing here{cut}"
+        raise Fault(stop.value, f"invalid JSON: {what}", end=unfinished) from None
     except RecursionError:
         refuse(text, start)
         raise Fault(start, f"nested deeper than {DEPTH_LIMIT} levels", end=True) from None
@@ -105,7 +108,21 @@ def parse_prefix(text: str, start: int) -> tuple[Any, int]:
             error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip()) or "\\" in text[error.pos - 1 :]
         )
         cut = CUT if unfinished and "escape" not in error.msg else ""
-        raise Fault(error.pos, f"invalid JSON: {error.msg[0].lower()}{error.msg[1:]}{cut}", end=unfinished) from None
+        at = error.pos
+        if text[at : at + 1] == ",":  # where Python 3.13 sees a comma too many; older ones see what follows it
+            at = SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
+        what = _spelt(text, at) or f"{error.msg[0].lower()}{error.msg[1:]}{cut}"
+        raise Fault(at, f"invalid JSON: {what}", end=unfinished) from None
+
+
+def _spelt(text: str, at: int) -> str | None:
+    """What stands there instead of JSON, for what is written often; None for anything else."""
+    if text[at : at + 1] in ("}", "]") and text[:at].rstrip()[-1:] == ",":
+        return f"a comma before {text[at]}"
+    if text[at : at + 1] == "'":
+        return "'...' is not text; JSON quotes keys and text as \"...\""
+    found = _PYTHON.match(text, at)
+    return f"{found[0]} is Python's; JSON writes {_JSON_OF[found[0]]}" if found else None
 
 
 def skip(text: str, start: int) -> int | None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from attune import plugins
-from attune.errors import RecipeError, UsageError
+from attune.errors import AttuneError, RecipeError, UsageError
 from attune.interop.base import Draft, Entry, Importer
 from attune.interop.document import Document, Source, read_document
 from attune.recipe import Recipe
 from attune.recipe.yaml import shown
 
-__all__ = ["Imported", "convert"]
+__all__ = ["Imported", "convert", "tool_of"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,14 @@ def convert(path: str | Path, *, tool: str | None = None, which: int = 1, device
         importer.title, str(path), source.where, values, draft.mapped, draft.approximated, draft.dropped,
         draft.defaults, draft.fill_in, others if len(sources) > 1 else [],
     )  # fmt: skip
+
+
+def tool_of(path: str | Path) -> str | None:
+    """The tool whose recipe a file is, by its own name for itself; None for any other file."""
+    try:
+        return _recognised(read_document(Path(path)), None)[0].title
+    except AttuneError:
+        return None
 
 
 def _recognised(document: Document, tool: str | None) -> tuple[Importer, list[Source]]:

@@ -252,7 +252,9 @@ def fit_budget(facts: dict[str, Any], recipe: Recipe, seconds: float) -> tuple[R
     found = predict(facts, recipe, steps=steps)
     if found["total_seconds"]["value"] > 1.5 * max(available, 1.0):
         raise MachineError(
-            f"nothing useful fits into {seconds:.0f} s on this machine",
+            f"nothing useful fits into {seconds:.0f} s on this machine"
+            if seconds > 0
+            else f"the rehearsal took {-seconds:.0f} s more than the whole budget",
             why=f"one step with the least evaluation takes about {found['total_seconds']['value']:.0f} s here "
             f"(preparing {found['parts']['prepare']:.0f} s, evaluating {found['evaluate_seconds']['value']:.0f} s)",
             fix="a larger --budget, fewer test rows, or a smaller base",

@@ -395,3 +395,17 @@ def test_what_cannot_be_is_said(text: str, name: str, tool: str | None, message:
     with pytest.raises(AttuneError, match=message) as error:
         convert(script(tmp_path, text, name), tool=tool)
     assert str(tmp_path) in str(error.value) or tool
+
+
+def test_training_another_tools_recipe_says_how_to_import_it(tmp_path: Path) -> None:
+    path = tmp_path / "axolotl.yml"
+    path.write_text(
+        "base_model: org/base\nmicro_batch_size: 2\nlearning_rate: 1e-4\ndatasets:\n  - {path: a/b, type: alpaca}\n"
+    )
+    with pytest.raises(RecipeError) as refused:
+        Recipe.load(path)
+    assert refused.value.fix == f"this is a recipe of Axolotl: attune import {path}"
+    path.write_text("data: {path: a.csv}\nlearning_rate: 1e-4\n")  # ours, with a key in the wrong place
+    with pytest.raises(RecipeError) as refused:
+        Recipe.load(path)
+    assert "attune import" not in str(refused.value.fix)

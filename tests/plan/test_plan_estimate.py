@@ -104,6 +104,8 @@ def test_a_budget_for_nothing_useful_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(MachineError, match="nothing useful fits"):
         fit_budget(facts(), recipe(tmp_path), 5)
+    with pytest.raises(MachineError, match="the rehearsal took 20 s more than the whole budget"):
+        fit_budget(facts(), recipe(tmp_path), -20)
 
 
 def test_a_heap_that_grows_is_extrapolated_by_doublings() -> None:

@@ -81,13 +81,13 @@ def _advice(found: Section, task: str, present: list[str], train: Counter[str], 
         )
     elif ratio <= SKEWED:
         advice.append(
-            f"The largest class is {ratio:.1f} times the smallest: use the class weights below, and read macro F1 "
-            "beside accuracy"
+            f"The largest class is {ratio:.1f} times the smallest: read macro F1 beside accuracy; the step "
+            "`balance` of data.prepare repeats rare rows"
         )
     else:
         advice.append(
-            f"The largest class is {ratio:,.0f} times the smallest: use the softened weights, or show rows of "
-            "rare classes as often as 'resample' says (not both at once), and decide by macro F1, never by accuracy"
+            f"The largest class is {ratio:,.0f} times the smallest: show rows of rare classes more often (the step "
+            "`balance` of data.prepare), and decide by macro F1, never by accuracy"
         )
     if found["few"]:
         some = ", ".join(f"'{label}'" for label in found["few"][:5])
@@ -128,7 +128,9 @@ def _findings(found: Section, classes: int, ratio: float) -> list[dict[str, str]
     if ratio > SKEWED:
         notes.append(finding("warn", f"The largest class is {ratio:,.0f} times the smallest"))
     elif ratio > EVEN:
-        notes.append(finding("note", f"The largest class is {ratio:.1f} times the smallest: use class weights"))
+        notes.append(
+            finding("note", f"The largest class is {ratio:.1f} times the smallest: read macro F1 beside accuracy")
+        )
     else:
         notes.append(finding("good", f"Classes are even: the largest is {ratio:.1f} times the smallest"))
     return notes
