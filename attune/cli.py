@@ -211,13 +211,21 @@ def transfer(
 
 
 @app.command()
-def evaluate(run: RunDir, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Measure a run's model and every baseline again, and rewrite its report."""
+def evaluate(
+    run: RunDir,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option("--suite", help="Only ask this: the name of a suite, or a file of rows or text. Repeatable."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run's model and every baseline again, or ask it further suites, and rewrite its report."""
     from attune import flow
     from attune.terminal import Terminal
 
     stopping.stop_in_order()
-    _finish(flow.evaluate(run, show=Terminal(quiet=quiet)), as_json)
+    _finish(flow.evaluate(run, suites=suite or [], show=Terminal(quiet=quiet)), as_json)
 
 
 @app.command()

@@ -5,26 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune import plugins, stopping
 from attune.durable import write_json, write_text
-from attune.errors import AttuneError, DataError, Interrupted, RecipeError, UsageError
+from attune.errors import AttuneError, Interrupted, RecipeError, UsageError
 from attune.flow_data import prepare_run
-from attune.plan.score import Clock, plan_run, score
+from attune.flow_evaluate import assess_run, evaluate, same_data
+from attune.plan.score import Session, plan_run
 from attune.recipe import Recipe
 from attune.runs import Run
 from attune.show import Show
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from attune.data.prepare import Prepared, Read
     from attune.model.parallel import Parallel
-    from attune.objectives.base import Objective
     from attune.train.stage import Trained
 
 __all__ = ["run", "train", "work", "evaluate"]
@@ -50,7 +47,7 @@ def run(
     """
     from attune.plan.choose import choose
 
-    clock = Clock(budget)
+    session = Session(budget)
     show = show or Show()
     show.stage("plan")
     chosen = choose(
@@ -64,7 +61,7 @@ def run(
     )
     for line in chosen.lines():
         show.say(line)
-    return _start(chosen.recipe, Path(out), clock=clock, plan=True, show=show)
+    return _start(chosen.recipe, Path(out), session=session, plan=True, show=show)
 
 
 def train(
@@ -93,15 +90,23 @@ def train(
     if recipe.stages:
         from attune.flow_stages import train_stages
 
-        return train_stages(recipe, Path(out), fork=fork, assess=assess, show=show)
-    return _start(recipe, Path(out), clock=Clock(budget), fork=fork, assess=assess, found=found, plan=plan, show=show)
+        if budget is not None:
+            raise UsageError(
+                "a run in stages has no budget of its own",
+                why="what one stage may take of it is not known before the others ran",
+                fix="a train.budget for each stage",
+            )
+        return train_stages(recipe, Path(out), fork=fork, assess=assess, plan=plan, show=show)
+    return _start(
+        recipe, Path(out), session=Session(budget), fork=fork, assess=assess, found=found, plan=plan, show=show
+    )
 
 
 def _start(
     recipe: Recipe,
     out: Path,
     *,
-    clock: Clock,
+    session: Session,
     plan: bool,
     show: Show,
     fork: bool = False,
@@ -118,7 +123,7 @@ def _start(
     if run.status["state"] == "done":
         show.say(f"{run.path} is finished; nothing to do (another name, or --fork, makes a new run)")
         return run
-    return work(run, recipe, assess=assess, show=show, parallel=parallel, found=found, clock=clock, plan=plan)
+    return work(run, recipe, assess=assess, show=show, parallel=parallel, found=found, session=session, plan=plan)
 
 
 def work(
@@ -129,16 +134,18 @@ def work(
     show: Show,
     parallel: Parallel | None,
     found: Read | None = None,
-    clock: Clock | None = None,
+    session: Session | None = None,
     plan: bool = False,
 ) -> Run:
     """Do what is left of an opened run; whatever ends it stands in its status. `plan` rehearses it first."""
-    clock = clock or Clock()
+    session = session or Session()
     run.lock()
     try:
         if plan and parallel is None:
-            recipe = plan_run(run, recipe, clock, show=show)
-        _train(run, recipe, assess=assess, show=show, parallel=parallel, found=found, clock=clock)
+            recipe = plan_run(run, recipe, session, show=show)
+        elif plan:
+            show.say("not rehearsed, so nothing is predicted: a rehearsal runs alone, and this run has several ranks")
+        _train(run, recipe, assess=assess, show=show, parallel=parallel, found=found, session=session)
     except Interrupted as error:
         run.set_status("interrupted", why=error.what)
         error.fix = "run the same command again: it goes on from there"
@@ -185,7 +192,14 @@ def _open(recipe: Recipe, out: Path, *, fork: bool) -> tuple[Run, Recipe]:
 
 
 def _train(
-    run: Run, recipe: Recipe, *, assess: bool, show: Show, parallel: Parallel | None, found: Read | None, clock: Clock
+    run: Run,
+    recipe: Recipe,
+    *,
+    assess: bool,
+    show: Show,
+    parallel: Parallel | None,
+    found: Read | None,
+    session: Session,
 ) -> None:
     from attune.model.load import fingerprint, load_tokenizer
     from attune.model.save import save_model
@@ -196,7 +210,7 @@ def _train(
     if not (run.model_dir / "manifest.json").exists():
         show.stage("prepare")
         prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
-        data_hash = _same_data(run, prepared)
+        data_hash = same_data(run, prepared)
         run.set_status("prepared", data_hash=data_hash)
         prepared = taught(recipe, prepared, objective, tokenizer, cache=run.path.parent / ".cache", say=show.say)
         examples = "".join(store.content_hash for store in prepared.stores.values())  # with what a teacher says of them
@@ -239,24 +253,9 @@ def _train(
     else:
         prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
     if assess:
-        _assess(run, recipe, prepared, objective, tokenizer, show=show, clock=clock)
+        assess_run(run, recipe, prepared, objective, tokenizer, show=show, session=session)
     facts = json.loads((run.path / "data" / "training.json").read_text())
     run.set_status("budget" if facts["stopped"] == "budget" else "done")
-
-
-def _same_data(run: Run, prepared: Prepared) -> str:
-    """SHA-256 over the tokens of every part, so that changed data slips into no resumed run and no second evaluation.
-
-    Raises: DataError if they are not those that the run began with.
-    """
-    data_hash = hashlib.sha256("".join(store.content_hash for store in prepared.stores.values()).encode()).hexdigest()
-    if run.status.get("data_hash", data_hash) != data_hash:
-        raise DataError(
-            "the data changed since this run began",
-            why="its tokens have another SHA-256: figures before and after could not be compared",
-            fix="restore the data, or start with --fork",
-        )
-    return data_hash
 
 
 def _check_resume(run: Run, identity: str) -> None:
@@ -269,65 +268,6 @@ def _check_resume(run: Run, identity: str) -> None:
             f"{run.path} has checkpoints of another recipe, data or base",
             fix="restore them, or start a new run with --fork",
         )
-
-
-def evaluate(run: Run | str | Path, *, found: Read | None = None, show: Show | None = None) -> Run:
-    """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report.
-
-    `found` is data that was read and divided before.
-    """
-    show = show or Show()
-    run = run if isinstance(run, Run) else Run(run)
-    if run.stages:
-        from attune.flow_stages import measure_stages
-
-        evaluate(run.last, show=show)
-        measure_stages(run, show=show)
-        return run
-    if not (run.model_dir / "manifest.json").exists():
-        raise UsageError(
-            f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"
-        )
-    from attune.model.load import load_tokenizer
-
-    recipe = Recipe.load(run.path / "recipe.yaml")
-    tokenizer = load_tokenizer(recipe.model)
-    run.lock()
-    try:
-        prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show, found=found)
-        data_hash = _same_data(run, prepared)
-        _assess(run, recipe, prepared, objective, tokenizer, show=show)
-        state = run.status["state"]
-        run.set_status(state if state == "budget" else "done", data_hash=data_hash)
-    finally:
-        run.unlock()
-    return run
-
-
-def _assess(
-    run: Run,
-    recipe: Recipe,
-    prepared: Prepared,
-    objective: Objective,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    show: Show,
-    clock: Clock | None = None,
-) -> None:
-    from attune.evaluate.evaluate import evaluate_run
-    from attune.evaluate.report import write_report
-
-    show.stage("evaluate")
-    started = time.monotonic()
-    guard = clock.guard(run) if clock else lambda name: None
-    results: Any = evaluate_run(run, recipe, prepared, objective, tokenizer, say=show.say, too_dear=guard)
-    results["seconds"] = round(time.monotonic() - started, 1)
-    results["plan"] = score(run, results, clock)
-    folder = run.path / "evaluation"
-    folder.mkdir(exist_ok=True)
-    write_json(folder / "results.json", results)
-    write_report(results, run.path)
-    show.results(run, results)
 
 
 def _opening(labels: list[str], head: str) -> list[str]:

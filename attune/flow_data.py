@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from attune.data.prepare import Prepared, Read
     from attune.objectives.base import Objective
 
-__all__ = ["SUPPRESSION", "prepare", "audit", "prepare_run", "rehearse"]
+__all__ = ["SUPPRESSION", "prepare", "audit", "prepare_run", "data_key", "rehearse"]
 
 OBJECTIVE_OF = {
     "classification": "classify",
@@ -75,7 +75,7 @@ def prepare(
     show.stage("prepare")
     if recipe.data.suppression is None and (root / SUPPRESSION).exists():
         recipe = recipe.replace({"data.suppression": str(root / SUPPRESSION)})
-    ledger = root / ".splits" / f"{_data_key(recipe)}.jsonl"
+    ledger = root / ".splits" / f"{data_key(recipe)}.jsonl"
     ledger.parent.mkdir(exist_ok=True)
 
     def once(recipe: Recipe) -> Read:
@@ -178,7 +178,7 @@ def prepare_run(
         found = found or read(
             recipe,
             prepared=run.path.parent / ".prepared",
-            ledger=ledgers / f"{_data_key(recipe)}.jsonl",
+            ledger=ledgers / f"{data_key(recipe)}.jsonl",
             rejects=run.path / "data" / "rejects.jsonl",
             say=show.say,
         )
@@ -229,7 +229,7 @@ def _tasks(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, run: Run, show
     found = read_tasks(
         recipe,
         prepared=run.path.parent / ".prepared",
-        ledger=lambda own: ledgers / f"{_data_key(own)}.jsonl",
+        ledger=lambda own: ledgers / f"{data_key(own)}.jsonl",
         rejects=run.path / "data" / "rejects.jsonl",
         say=show.say,
     )
@@ -292,7 +292,7 @@ def rehearse(
         return prepared.show(n)
 
 
-def _data_key(recipe: Recipe) -> str:
+def data_key(recipe: Recipe) -> str:
     """Names the split ledger: one per data source and way of splitting it."""
     data = recipe.data
     facts = [

@@ -20,11 +20,11 @@ __all__ = ["train_stages", "measure_stages"]
 FINISHED = ("done", "budget")
 
 
-def train_stages(recipe: Recipe, out: Path, *, fork: bool, assess: bool, show: Show) -> Run:
+def train_stages(recipe: Recipe, out: Path, *, fork: bool, assess: bool, show: Show, plan: bool = False) -> Run:
     """Every stage of a recipe in order, then the forgetting matrix. What is finished and unchanged is not done again.
 
-    A stage is unchanged while its recipe, its data and all before it are the same; one that is not is set aside in
-    `stages/.replaced`, from where it comes back if the change is undone.
+    `plan` rehearses each stage before it starts. A stage is unchanged while its recipe, its data and all before it are
+    the same; one that is not is set aside in `stages/.replaced`, from where it comes back if the change is undone.
     """
     from attune.flow import work
 
@@ -52,7 +52,8 @@ def train_stages(recipe: Recipe, out: Path, *, fork: bool, assess: bool, show: S
             if previous.status["state"] in FINISHED:
                 show.say("unchanged and finished; not trained again")
             else:
-                work(previous, Recipe.load(previous.path / "recipe.yaml"), assess=assess, show=show, parallel=None)
+                frozen = Recipe.load(previous.path / "recipe.yaml")
+                work(previous, frozen, assess=assess, show=show, parallel=None, plan=plan)
         if assess:
             measure_stages(run, show=show)
         run.set_status("done")
@@ -155,15 +156,22 @@ def _key(stage: Recipe, before: str) -> str:
 
 
 def _bytes_of(stage: Recipe) -> list[str]:
+    """SHA-256 of every file that a stage learns from, is held against, or is read by."""
     from attune.data.files import files_of
 
     data, replay = stage.data, stage.retain.replay
-    held = [path for path in (data.test, data.validation) if path]
+    named = [
+        data.test,
+        data.validation,
+        *(path for source in data.sources for path in (source.test, source.validation)),
+    ]
     if replay is not None and replay.path is not None:
-        held += [replay.path] if isinstance(replay.path, str) else replay.path
-    held += [path for source in data.sources for path in (source.test, source.validation) if path]
+        named += [replay.path] if isinstance(replay.path, str) else replay.path
+    schemas = [data.json_schema, *(source.json_schema for source in data.sources)]
+    read_by = [data.suppression, stage.model.chat_template, stage.model.from_config, *schemas]
+    named += [path for path in read_by if path and Path(path).is_file()]
     found = []
-    for file in (file for path in [*data.paths, *held] for file in files_of(path)):
+    for file in (file for path in [*data.paths, *filter(None, named)] for file in files_of(path)):
         with open(file, "rb") as handle:
             found.append(hashlib.file_digest(handle, "sha256").hexdigest())
     return found

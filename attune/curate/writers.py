@@ -52,6 +52,11 @@ class LocalWriter:
                     self.journal.put(key, asdict(answer))
         return [found[key] for key in keys]
 
+    def close(self) -> None:
+        """Leave the journal to others."""
+        if self.journal is not None:
+            self.journal.close()
+
     def _groups(self, todo: dict[str, Ask]) -> list[list[str]]:
         """Questions that are written together. A sampled answer depends on its place in the group: those stand alone,
         so that a job that goes on after a kill writes the same."""

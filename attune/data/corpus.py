@@ -153,9 +153,13 @@ def tokenise_corpus(
             json.dump(recipe | counts, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
-        if out.exists():
-            out.rmdir()  # empty, or it would have been reopened
-        temporary.rename(out)
+        try:
+            temporary.rename(out)  # onto nothing, or onto an empty folder
+        except OSError:
+            if not (out.is_dir() and any(out.iterdir())):
+                raise
+            shutil.rmtree(temporary, ignore_errors=True)
+            return _reopen(out, recipe)  # another process was faster
         parent = os.open(out.parent, os.O_RDONLY)
         os.fsync(parent)
         os.close(parent)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attune import plugins
-from attune.data.written import WRITABLE
 from attune.errors import UsageError
 from attune.evaluate.curves import course_of
 from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
@@ -21,8 +20,8 @@ from attune.evaluate.metrics.counts import confusion, items, per_class
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.retained import retained
 from attune.evaluate.stats import Interval, Paired, bootstrap, paired
-from attune.evaluate.suites.compared import compare_suites
-from attune.evaluate.systems import answers_of, baseline_answers, spread, tuned_answers
+from attune.evaluate.suites.compared import compare_suites, suite_figures
+from attune.evaluate.systems import answers_of, asked_rows, baseline_answers, spread, tuned_answers
 from attune.evaluate.tasks import Measured, measure_tasks
 from attune.evaluate.verdict import verdict
 from attune.records import Record, Span, rows_hash
@@ -100,8 +99,7 @@ def evaluate_run(
     measured = {*tuned, *(name for task in found.tasks for name in task["systems"][0]["metrics"])}
     figures: dict[str, Any] = {name: known[name]() for name in sorted(measured) if name in known}
     suites = compare_suites(run, recipe, objective, tokenizer, prepared.train, say=say)
-    for row in suites:
-        named |= {f"suite/{row['suite']}/{name}": dict(figure) for name, figure in row["tuned"].items()}
+    named |= suite_figures(suites)
     kept = retained(run, recipe, objective, tokenizer, facts.get("retain", {}), say=say)
     for line in kept["rows"] if kept else ():
         named[f"retain/{line['suite']}"] = {
@@ -176,13 +174,9 @@ def _measured(
 ) -> Measured:
     """The tuned model and every baseline on the rows of one task; `tuned` and `base` where they are loaded already."""
     records = list(getattr(prepared, part))
-    if prepared.task == "generation" or (objective.head == "lm" and prepared.task in WRITABLE):
-        chosen = spread(len(records), recipe.evaluate.generate_rows)
-        if len(chosen) < len(records):
-            say(f"written answers are measured on {len(chosen)} of {len(records)} {part} rows (evaluate.generate_rows)")
-        asked = [records[number] for number in chosen]
-    else:
-        asked = records
+    asked = asked_rows(recipe, prepared, objective, records)
+    if len(asked) < len(records):
+        say(f"written answers are measured on {len(asked)} of {len(records)} {part} rows (evaluate.generate_rows)")
     if tuned is None:
         systems = tuned_answers(run, recipe, prepared, objective, tokenizer, part, records, asked)
     else:

@@ -156,14 +156,12 @@ def _open(model: Run | None, first: Run) -> tuple[Any, str, str, list[str]]:
 
 def _cell(policy: Any, layout: str, head: str, labels: list[str], column: Column) -> dict[str, np.ndarray]:
     """Statistics of the loss and of the main figure; empty where this model cannot answer."""
-    from attune.evaluate.systems import answers_of, reference_logp, spread
+    from attune.evaluate.systems import answers_of, asked_rows, reference_logp
 
     prepared, objective = column.prepared, column.objective
     if column.part not in prepared.stores or head != objective.head or (head != "lm" and labels != objective.labels):
         return {}
-    asked = column.records
-    if column.writes and prepared.task != "text":
-        asked = [column.records[number] for number in spread(len(asked), column.recipe.evaluate.generate_rows)]
+    asked = asked_rows(column.recipe, prepared, objective, column.records)
     found = answers_of(
         policy, layout, column.recipe, prepared, objective, column.tokenizer, column.part, column.records, asked
     )[0]

@@ -12,7 +12,7 @@ from attune.evaluate.forgetting_view import matrix_view
 from attune.evaluate.report_distilled import distilled_head, distilled_rows
 from attune.evaluate.report_markdown import markdown
 from attune.evaluate.report_retained import forgotten
-from attune.evaluate.transfer_view import transfer_view
+from attune.evaluate.transfer_view import COLUMNS, NOTE, transfer_view
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,6 +99,8 @@ def view(results: Results) -> dict[str, Any]:
         "stages": _stages(results),
         "forgetting": matrix_view(results["forgetting"]) if results.get("forgetting") else None,
         "transfer": transfer_view(results.get("transfer") or []),
+        "transfer_columns": COLUMNS,
+        "transfer_note": NOTE,
         "tasks": _tasks(results),
         "suites": _suites(results),
         "distilled": _distilled(results),

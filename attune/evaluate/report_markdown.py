@@ -41,10 +41,9 @@ def markdown(shown: dict[str, Any]) -> str:
             blocks.append(f"### {title}\n\n{_md_table(table['head'], rows)}")
     blocks.append("\n".join(f"- {_md(name)}: {_md(note)}" for name, note in shown["notes"]))
     if shown["transfer"]:
-        names = ["task", "figure", "rows", "alone", "together", "change", "word"]
-        head = ["task", "figure", "rows", "alone", "together", "together minus alone, p", "being together"]
-        rows = [[row[name] for name in names] for row in shown["transfer"]]
-        blocks.append("## Alone against together\n\n" + _md_table(head, rows))
+        rows = [[row[key] for key in shown["transfer_columns"].values()] for row in shown["transfer"]]
+        table = _md_table(list(shown["transfer_columns"]), rows)
+        blocks.append(f"## Alone against together\n\n{shown['transfer_note']}\n\n{table}")
     for task in shown["tasks"]:
         rows = [[row["name"], *(_md_cell(cell) for cell in row["cells"])] for row in task["table"]["rows"]]
         versus = [[row["name"], row["value"], row["interval"], row["versus"]] for row in task["forest"]["rows"]]

@@ -34,6 +34,7 @@ __all__ = [
     "baseline_names",
     "context_of",
     "reference_logp",
+    "asked_rows",
     "spread",
 ]
 
@@ -41,6 +42,13 @@ __all__ = [
 def spread(total: int, wanted: int) -> np.ndarray:
     """Evenly spaced row numbers: the same rows for every system and every run."""
     return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
+
+
+def asked_rows(recipe: Recipe, prepared: Prepared, objective: Objective, records: list[Record]) -> list[Record]:
+    """Those that every system answers: all, or where answers are written, `evaluate.generate_rows` of them."""
+    if prepared.task == "generation" or (objective.head == "lm" and prepared.task in WRITABLE):
+        return [records[number] for number in spread(len(records), recipe.evaluate.generate_rows)]
+    return records
 
 
 def placed(model: Any, head: str, recipe: Recipe, *, fast: bool = False) -> tuple[Policy, str]:

@@ -14,8 +14,10 @@ from attune.evaluate.baselines.base import Context
 from attune.evaluate.measure import metrics_for
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.stats import bootstrap
-from attune.evaluate.systems import baseline_names, context_of, placed_base, spread, tuned_answers
+from attune.evaluate.systems import answers_of, asked_rows, baseline_names, context_of, placed, placed_base, spread
+from attune.model.save import open_model
 from attune.plan.grow import Cost, grow
+from attune.plan.suites import suite_costs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +52,8 @@ def measure_answers(
     seconds: float,
     until: float,
 ) -> dict[str, Any]:
-    """System -> seconds it will take on all rows asked, share measured; the figures' own cost; zero-shot on train rows.
+    """What the final evaluation costs: each system on each task, the suites, the figures, the loading of models; and
+    zero-shot on training rows.
 
     `seconds` is what each system may be measured for; at `until` (monotonic) the baselines that remain are skipped, the
     essential ones never. Costs are taken from test texts, accuracy from training rows only.
@@ -58,52 +61,99 @@ def measure_answers(
     part = next((name for name in ("test", "validation") if name in prepared.stores), None)
     if part is None:
         return {}
-    records = list(getattr(prepared, part))
-    asked = records
-    if prepared.task == "generation":
-        asked = [records[at] for at in spread(len(records), recipe.evaluate.generate_rows)]
-    costs: dict[str, Cost] = {}
-    store = prepared.stores[part]
-
-    def tuned(size: int) -> float:
-        began = time.monotonic()
-        some = _some(asked, size)
-        fewer: Any = Windows(store.rows[:size]) if prepared.task == "text" else objective.store(some, prepared.renderer)
-        small = replace(prepared, stores={**prepared.stores, part: fewer})
-        tuned_answers(run, recipe, small, objective, tokenizer, part, some, some)
-        return time.monotonic() - began
-
-    writes = prepared.task == "generation"
-    total = len(asked) if prepared.task != "text" else len(store)
-    start = _group(recipe, prepared, asked) if writes else 16
-    costs["tuned"] = grow(tuned, total, start=start, limit=seconds / 3)
-    found: dict[str, Any] = {"part": part, "rows": total, "writes": writes}
     began = time.monotonic()
-    names = baseline_names(recipe, prepared.task)
+    model, _ = open_model(run.model_dir, recipe)
+    tuned = placed(model, objective.head, recipe)
+    found: dict[str, Any] = {"part": part, "load_seconds": time.monotonic() - began, "base_seconds": 0.0}
+    found |= {"systems": [], "skipped": [], "zero_shot": {}}
+    tasks = {name: one for name, one in (prepared.tasks or {"": prepared}).items() if part in one.stores}
+    began = time.monotonic()
+    base = None
+    if any(_asks_base(recipe, one) for one in tasks.values()):
+        base, _ = placed_base(recipe, fast=prepared.task != "text")
+    found["base_seconds"] = time.monotonic() - began
+    for name, one in tasks.items():
+        asking = _Task(run, recipe, one, objective, tokenizer, part, seconds / len(tasks), bool(prepared.tasks))
+        costs = {"tuned": asking.tuned(*tuned)}
+        if one.task == "text":
+            if recipe.evaluate.baselines != []:
+                costs["base"] = costs["tuned"]
+        else:
+            costs |= asking.baselines(base, until, found["skipped"])
+        if asking.tried:
+            found["zero_shot"][name] = asking.tried
+        each = _figures_seconds(recipe, one, asking.asked) if asking.asked else 0.0
+        for system, cost in costs.items():
+            row = {"system": system, "task": name, "rows": asking.total, "writes": asking.writes, "figures": each}
+            found["systems"].append(row | vars(cost))
+    found["suites"], found["loads"] = suite_costs(recipe, objective, tokenizer, model, seconds=seconds)
+    return found
+
+
+def _asks_base(recipe: Recipe, prepared: Prepared) -> bool:
     if prepared.task == "text":
-        if recipe.evaluate.baselines != []:
-            costs["base"] = costs["tuned"]
-    elif names:
-        base, _ = placed_base(recipe, fast=True)
-        context = context_of(recipe, prepared, tokenizer, asked, base)
-        found["base_seconds"] = time.monotonic() - began
-        each = seconds / max(1, len(names))
-        found["skipped"] = []
+        return recipe.evaluate.baselines != []
+    return bool(baseline_names(recipe, prepared.task, one_of_several=True))
+
+
+class _Task:
+    """What asking each system the rows of one task takes."""
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        prepared: Prepared,
+        objective: Objective,
+        tokenizer: PreTrainedTokenizerBase,
+        part: str,
+        seconds: float,
+        one_of_several: bool,
+    ):
+        self.run, self.recipe, self.prepared, self.objective = run, recipe, prepared, objective
+        self.tokenizer, self.part, self.seconds, self.one_of_several = tokenizer, part, seconds, one_of_several
+        self.asked = asked_rows(recipe, prepared, objective, list(getattr(prepared, part)))
+        self.store = prepared.stores[part]
+        self.writes = objective.head == "lm" and prepared.task != "text"
+        self.total = len(self.store) if prepared.task == "text" else len(self.asked)
+        self.group = _group(recipe, prepared, self.asked) if self.writes else 16
+        self.tried: dict[str, int] = {}
+
+    def tuned(self, policy: Any, layout: str) -> Cost:
+        common = (self.recipe, self.prepared, self.objective, self.tokenizer, self.part)
+
+        def run(size: int) -> float:
+            began = time.monotonic()
+            some = _some(self.asked, size)
+            fewer: Any = self.store
+            if self.prepared.task == "text":
+                fewer = Windows(self.store.rows[:size])
+            elif self.objective.head != "lm":
+                fewer = self.objective.store(some, self.prepared.renderer)
+            small = replace(self.prepared, stores={**self.prepared.stores, self.part: fewer})
+            answers_of(policy, layout, common[0], small, *common[2:], some, some)
+            return time.monotonic() - began
+
+        return grow(run, self.total, start=self.group, limit=self.seconds / 3)
+
+    def baselines(self, base: Any, until: float, skipped: list[str]) -> dict[str, Cost]:
+        """Each baseline of the task; `skipped` gets the names of those that there was no time to measure."""
+        names = baseline_names(self.recipe, self.prepared.task, one_of_several=self.one_of_several)
+        context = context_of(self.recipe, self.prepared, self.tokenizer, self.asked, base)
+        each = self.seconds / max(1, len(names))
+        costs: dict[str, Cost] = {}
         for name in sorted(names, key=lambda name: name not in ESSENTIAL):
             baseline: Any = plugins.get("baseline", name)()
-            if baseline.why(context) is None:
-                if time.monotonic() > until and name not in ESSENTIAL:
-                    found["skipped"].append(name)
-                    continue
-                if name == "zero_shot" and prepared.task in ("classification", "multilabel"):
-                    costs[name], found["zero_shot"] = _tried(baseline, context)
-                else:
-                    costs[name] = _baseline_cost(baseline, context, limit=each, group=start)
-    found["systems"] = {
-        name: {"seconds": cost.seconds, "measured": cost.measured, "spent": cost.spent} for name, cost in costs.items()
-    }
-    found["figures_seconds"] = _figures_seconds(recipe, prepared, asked, len(costs)) if asked else 0.0
-    return found
+            if baseline.why(context) is not None:
+                continue
+            if time.monotonic() > until and name not in ESSENTIAL:
+                if name not in skipped:
+                    skipped.append(name)
+            elif name == "zero_shot" and self.prepared.task in ("classification", "multilabel"):
+                costs[name], self.tried = _tried(baseline, context)
+            else:
+                costs[name] = _baseline_cost(baseline, context, limit=each, group=self.group)
+        return costs
 
 
 def _baseline_cost(baseline: Any, context: Context, *, limit: float, group: int) -> Cost:
@@ -193,8 +243,8 @@ def _tried(baseline: Any, context: Context) -> tuple[Cost, dict[str, int]]:
     return cost, {"right": int(right), "rows": len(rows)}
 
 
-def _figures_seconds(recipe: Recipe, prepared: Prepared, asked: list[Record], systems: int) -> float:
-    """Metrics and their intervals: one system's cost with few resamples, times systems and resamples."""
+def _figures_seconds(recipe: Recipe, prepared: Prepared, asked: list[Record]) -> float:
+    """Metrics and their intervals for one system: their cost with few resamples, times resamples."""
     train = prepared.train
     answers = [train[at % len(train)] for at in range(len(asked))]
     outputs: list[Any] = [one.completions[0].text if one.completions else one.label for one in answers]
@@ -213,7 +263,7 @@ def _figures_seconds(recipe: Recipe, prepared: Prepared, asked: list[Record], sy
         bootstrap(metric, table, n=100)
         draws += time.monotonic() - before
     once = time.monotonic() - began - draws
-    return systems * (once + 1.3 * draws * recipe.evaluate.bootstrap / 100)
+    return once + 1.3 * draws * recipe.evaluate.bootstrap / 100
 
 
 def _group(recipe: Recipe, prepared: Prepared, asked: list[Record]) -> int:

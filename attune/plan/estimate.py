@@ -21,7 +21,7 @@ from attune.errors import AttuneError, MachineError
 if TYPE_CHECKING:
     from attune.recipe import Recipe
 
-__all__ = ["Figure", "measured", "predict", "fit_budget", "REPORT_SECONDS"]
+__all__ = ["Figure", "measured", "predict", "within_time", "fit_budget", "by_system", "REPORT_SECONDS"]
 
 SATURATED = 128
 """Forwards after which a heap has hardly grown any further."""
@@ -119,21 +119,26 @@ def _failure(code: int, file: Path, facts: dict[str, Any], said: str) -> AttuneE
 def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) -> dict[str, Any]:
     """The whole run from what was measured: `steps` in place of the recipe's own number.
 
-    Returns seconds of every part, totals with error bars, memory, and what each system's answers cost.
+    Returns seconds of every part, totals with error bars, memory, what each system's and each suite's answers cost, and
+    what is not in it (`missing`).
     """
     from attune.train.measure import schedule_of
 
     training = facts["training"]
     steps = steps or training["steps"]
     each = training["step"]["seconds"]
-    validates = training["validation_seconds"] is not None
-    evaluations, saves = schedule_of(recipe.train, training["steps_per_epoch"], steps, validates=validates)
+    once = training["validation_seconds"]
+    evaluations, saves = schedule_of(recipe.train, training["steps_per_epoch"], steps, validates=once is not None)
+    choice = choice_seconds(facts, recipe)
+    if once is not None and recipe.retain.limit is not None and not training["validation_measured"]:
+        once += choice["point"]  # what is retained is asked at every evaluation too
     parts = {
         "prepare": facts["prepare_seconds"],
         "set up": facts["set_up_seconds"] + training["head_seconds"],
         "steps": each * steps,
-        "validation": evaluations * (training["validation_seconds"] or 0.0),
+        "validation": evaluations * (once or 0.0),
         "checkpoints": saves * training["checkpoint_seconds"],
+        "choice": choice["whole"],
         "save": facts["save_seconds"],
     }
     train = Figure.within(
@@ -141,18 +146,16 @@ def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) 
         0.1 + 2 * training["step"]["spread"] / max(each, 1e-9),
     )
     answers = facts.get("answers") or {}
-    systems = systems_asked(answers, recipe)
-    evaluation, doubt = 0.0, 0.0
-    for cost in systems.values():
-        evaluation += cost["seconds"]
-        doubt += cost["seconds"] * (0.1 + 0.3 * (1 - cost["measured"]))
-    if systems:
-        figures = answers["figures_seconds"] * len(systems) / max(1, len(answers["systems"]))
-        fixed = answers.get("base_seconds", 0.0) + figures + REPORT_SECONDS
-        evaluation += fixed
-        doubt += 0.3 * fixed
-    evaluated = Figure(evaluation, max(0.0, evaluation - doubt), evaluation + doubt)
-    rest = parts["prepare"] + parts["set up"] + parts["save"]
+    systems, suites = systems_asked(answers, recipe), answers.get("suites") or []
+    evaluated = Figure(0.0, 0.0, 0.0)
+    if answers:
+        asking = [*systems, *suites]
+        fixed = sum(row.get("figures", 0.0) for row in systems) + REPORT_SECONDS
+        fixed += answers["base_seconds"] + (1 + answers["loads"]) * answers["load_seconds"]
+        whole = sum(row["seconds"] for row in asking) + fixed
+        doubt = sum(row["seconds"] * (0.1 + 0.3 * (1 - row["measured"])) for row in asking) + 0.3 * fixed
+        evaluated = Figure(whole, max(0.0, whole - doubt), whole + doubt)
+    rest = parts["prepare"] + parts["set up"] + parts["choice"] + parts["save"]
     grown = growth_gib(training["step"].get("peaks") or (), steps)
     held = facts["memory_gib"]
     memory = Figure(held + grown, 0.88 * held, 1.12 * (held + 1.5 * grown))
@@ -176,8 +179,36 @@ def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) 
         "memory_gib": memory.to_dict(),
         "whole_memory_gib": round(max(facts["whole_memory_gib"], memory.value), 3),
         "parts": {name: round(value, 2) for name, value in parts.items()},
-        "systems": {name: round(cost["seconds"], 2) for name, cost in systems.items()},
+        "systems": {name: round(seconds, 2) for name, seconds in by_system(systems).items()},
+        "suites": {row["suite"]: round(row["seconds"], 2) for row in suites},
+        "missing": missing(recipe),
     }
+
+
+def missing(recipe: Recipe) -> list[str]:
+    """What a prediction leaves out, in words."""
+    found = []
+    if getattr(recipe.objective.options, "mode", None) == "on_policy":
+        found.append("what the student writes while it trains (objective.mode on_policy)")
+    return found
+
+
+def choice_seconds(facts: dict[str, Any], recipe: Recipe) -> dict[str, float]:
+    """What choosing the weights after training takes (`retain`): one point between the base and the tuned model, and
+    all of them. With a limit, the points of two checkpoints are usual: the best, and the best or last within it."""
+    from attune.train.interpolate import GRID
+    from attune.train.retention import SWEEP_TOKENS
+
+    retain, training = recipe.retain, facts["training"]
+    if not retain.chooses:
+        return {"point": 0.0, "whole": 0.0}
+    shares, checkpoints = len(GRID) if retain.interpolates else 1, 1 + (retain.limit is not None)
+    points = shares * checkpoints - (checkpoints - 1) * (shares > 1)  # the base is measured once
+    point = facts.get("choice_seconds")
+    if point is None:  # no limit: a part of a validation pass
+        tokens = max(1, training.get("validation_tokens") or 1)
+        point = (training["validation_seconds"] or 0.0) * min(1.0, SWEEP_TOKENS / tokens)
+    return {"point": point, "whole": points * point}
 
 
 def growth_gib(peaks: Sequence[float], forwards: int) -> float:
@@ -193,19 +224,36 @@ def growth_gib(peaks: Sequence[float], forwards: int) -> float:
     return max(0.0, each) * math.log2(min(forwards, SATURATED) / last) if last < SATURATED else 0.0
 
 
-def systems_asked(answers: dict[str, Any], recipe: Recipe) -> dict[str, dict[str, float]]:
-    """The measured systems that the recipe asks for, at its number of written answers."""
+def systems_asked(answers: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
+    """What was measured of each system that the recipe asks for, by task, at its number of written answers."""
     wanted = recipe.evaluate.baselines
-    found = {
-        name: cost
-        for name, cost in (answers.get("systems") or {}).items()
-        if name in ("tuned", "base") or wanted == "auto" or name in wanted
-    }
-    rows = answers.get("rows") or 1
-    if answers.get("writes"):
-        share = min(1.0, recipe.evaluate.generate_rows / rows)
-        found = {name: {**cost, "seconds": cost["seconds"] * share} for name, cost in found.items()}
+    found = []
+    for row in answers.get("systems") or []:
+        if row["system"] in ("tuned", "base") or wanted == "auto" or row["system"] in wanted:
+            share = min(1.0, recipe.evaluate.generate_rows / max(1, row["rows"])) if row["writes"] else 1.0
+            found.append({**row, "seconds": row["seconds"] * share})
     return found
+
+
+def by_system(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of each system over all tasks."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found[row["system"]] = found.get(row["system"], 0.0) + row["seconds"]
+    return found
+
+
+def within_time(facts: dict[str, Any], recipe: Recipe) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with the steps that its own `train.budget` leaves it, frozen, and its prediction."""
+    from attune.train.measure import most_steps
+
+    allowed = recipe.train.budget_seconds
+    if allowed is None or recipe.train.max_steps is not None:
+        return recipe, predict(facts, recipe)
+    steps = most_steps(
+        facts["training"]["steps"], allowed, lambda n: predict(facts, recipe, steps=n)["train_seconds"]["value"]
+    )
+    return recipe.replace({"train.max_steps": steps}), predict(facts, recipe, steps=steps)
 
 
 def fit_budget(facts: dict[str, Any], recipe: Recipe, seconds: float) -> tuple[Recipe, list[str], dict[str, Any]]:
@@ -225,23 +273,23 @@ def fit_budget(facts: dict[str, Any], recipe: Recipe, seconds: float) -> tuple[R
     notes: list[str] = []
     answers = facts.get("answers") or {}
     if skipped := answers.get("skipped"):
-        kept = [name for name in systems_asked(answers, recipe) if name not in ("tuned", "base")]
+        kept = [name for name in by_system(systems_asked(answers, recipe)) if name not in ("tuned", "base")]
         recipe = recipe.replace({"evaluate.baselines": kept})
         notes.append(f"left out, since the budget leaves no time to measure what they cost: {', '.join(skipped)}")
     available = 0.95 * seconds
     if whole(recipe, wanted) > available:
         allowed = EVALUATION_SHARE * available
-        rows = answers.get("rows", 0)
-        if answers.get("writes") and predict(facts, recipe)["evaluate_seconds"]["value"] > allowed:
+        rows = max((row["rows"] for row in answers.get("systems") or [] if row["writes"]), default=0)
+        if rows and predict(facts, recipe)["evaluate_seconds"]["value"] > allowed:
             cost = predict(facts, recipe)["evaluate_seconds"]["value"]
             fewer = max(LEAST_ROWS, int(rows * allowed / cost))
             if fewer < rows:
                 recipe = recipe.replace({"evaluate.generate_rows": fewer})
                 notes.append(f"written answers are measured on {fewer} of {rows} rows, to stay within the budget")
         while True:
-            systems = systems_asked(answers, recipe)
+            systems = by_system(systems_asked(answers, recipe))
             cost = predict(facts, recipe)["evaluate_seconds"]["value"]
-            optional = {name: one["seconds"] for name, one in systems.items() if name not in ESSENTIAL}
+            optional = {name: seconds for name, seconds in systems.items() if name not in ESSENTIAL}
             if cost <= allowed or not optional:
                 break
             dearest = max(optional, key=lambda name: optional[name])

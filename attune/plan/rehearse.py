@@ -28,7 +28,7 @@ class Measuring:
     def __init__(self, prepared: Any, seconds: float, *, probes: bool):
         """`probes`: a label head will start as a linear model, which takes a pass over the training rows."""
         self.prepared, self.limit, self.probes = prepared, seconds, probes
-        self.began = 0.0
+        self.began = self.ended = 0.0
         self.facts: dict[str, Any] = {}
 
     def fit(self, policy: Any, objective: Any, loader: Any, masters: Any, settings: Any, **how: Any) -> Any:
@@ -81,6 +81,7 @@ class Measuring:
             "step": {key: value for key, value in asdict(found).items()},
             "validation_seconds": validation if held is not None else None,
             "validation_measured": whole,
+            "validation_tokens": int(held.lengths.sum()) if held is not None else 0,
             "checkpoint_seconds": time.monotonic() - started,
             "processor": {
                 "step": found.busy * found.seconds,
@@ -92,6 +93,7 @@ class Measuring:
             "head_seconds": head.seconds if head else 0.0,
             "measuring_seconds": time.monotonic() - self.began,
         }
+        self.ended = time.monotonic()
         return progress
 
     def _head_start(self, policy: Any, objective: Any, loader: Any, forward: int) -> Cost:
@@ -140,11 +142,14 @@ def rehearse(order: dict[str, Any]) -> dict[str, Any]:
     mark = time.monotonic()
     until = mark + order["limit"] - facts["start_seconds"]
     recipe = Recipe.load(order["recipe"]).replace({"train.budget": None, "track": []})
+    if recipe.retain.chooses:  # one point between the base and the tuned model is measured, not all
+        recipe = recipe.replace({"retain.interpolate": False})
     tokenizer = load_tokenizer(recipe.model)
     run = Run.create(order["folder"], recipe.dump())
     prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run)
     prepared = taught(recipe, prepared, objective, tokenizer, cache=run.path.parent / ".cache")
     facts |= {"prepare_seconds": time.monotonic() - mark, "stage": "train", "data": data_facts(prepared)}
+    facts["head"] = objective.head
     write_json(result, facts)
     mark = time.monotonic()
     probes = getattr(objective.options, "head_init", "random") == "probe"
@@ -164,6 +169,8 @@ def rehearse(order: dict[str, Any]) -> dict[str, Any]:
     )
     keep = ("layout", "threads", "dtype", "device", "trained_weights", "weights", "learning_rate", "notes")
     facts |= {"training": measuring.facts, **{key: trained.facts[key] for key in keep}}
+    if recipe.retain.limit is not None:
+        facts["choice_seconds"] = time.monotonic() - measuring.ended
     facts |= {"set_up_seconds": measuring.began - mark, "memory_gib": machine.peak_memory_gib(), "stage": "evaluate"}
     write_json(result, facts)
     mark = time.monotonic()

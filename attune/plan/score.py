@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.show import Show
 
-__all__ = ["Clock", "plan_run", "score", "FILE"]
+__all__ = ["Session", "plan_run", "score", "FILE"]
 
 FILE = "plan.json"
 """In the run's folder: what was measured and predicted before the first step."""
@@ -25,7 +25,7 @@ LONGEST = 6.0
 """Seconds that each part of a rehearsal measures for where the budget does not say less."""
 
 
-class Clock:
+class Session:
     """When this session began, when its work did, and when all must be over."""
 
     def __init__(self, budget: str | None = None):
@@ -43,57 +43,50 @@ class Clock:
 
         if self.budget is None or not (run.path / FILE).exists():
             return lambda name: None
-        costs = json.loads((run.path / FILE).read_text())["estimate"]["systems"]
+        found = json.loads((run.path / FILE).read_text())["estimate"]
+        costs, suites = found["systems"], sum(found["suites"].values())
 
         def too_dear(name: str) -> str | None:
             cost = costs.get(name, 0.0)
             kept = sum(costs.get(other, 0.0) for other in ESSENTIAL if other not in (name, "tuned", "base"))
             left = self.left or 0.0
-            if name in ESSENTIAL or cost + kept + REPORT_SECONDS <= left:
+            if name in ESSENTIAL or cost + kept + suites + REPORT_SECONDS <= left:
                 return None
             return f"about {cost:.0f} s, and {max(0.0, left):.0f} s of the budget are left"
 
         return too_dear
 
 
-def plan_run(run: Run, recipe: Recipe, clock: Clock, *, show: Show) -> Recipe:
+def plan_run(run: Run, recipe: Recipe, session: Session, *, show: Show) -> Recipe:
     """Rehearse a run that has not started; returns its recipe with the steps and baselines that fit, frozen.
 
     Raises: MachineError where it does not fit this machine or the budget.
     """
-    from attune.plan.estimate import fit_budget, measured, predict
-    from attune.train.measure import most_steps
+    from attune.plan.estimate import fit_budget, measured, within_time
 
     if (run.path / FILE).exists() or (run.model_dir / "manifest.json").exists() or any(run.path.glob("checkpoints/*")):
-        clock.planned = time.monotonic()
+        session.planned = time.monotonic()
         return recipe
     show.say("rehearsing a few steps and answers to predict what the run will take")
-    limit = min(LONGEST, REHEARSAL_SHARE * clock.budget) if clock.budget else LONGEST
-    whole = max(10.0, 0.15 * clock.budget) if clock.budget else 10 * LONGEST
+    limit = min(LONGEST, REHEARSAL_SHARE * session.budget) if session.budget else LONGEST
+    whole = max(10.0, 0.15 * session.budget) if session.budget else 10 * LONGEST
     facts = measured(recipe, out=run.path.parent, seconds=limit, limit=whole)
     notes: list[str] = []
-    if clock.budget is not None:
-        recipe, notes, found = fit_budget(facts, recipe, clock.left or 0.0)
+    if session.budget is not None:
+        recipe, notes, found = fit_budget(facts, recipe, session.left or 0.0)
         # what evaluation does not need, a slower machine than a minute ago may still have for training
         rest = found["total_seconds"]["value"] - found["train_seconds"]["value"]
-        hard = max(1.05 * found["train_seconds"]["value"], 0.95 * (clock.left or 0.0) - rest)
+        hard = max(1.05 * found["train_seconds"]["value"], 0.95 * (session.left or 0.0) - rest)
         recipe = recipe.replace({"train.budget": f"{max(1, round(hard))}s", "train.max_steps": found["steps"]})
-    elif (allowed := recipe.train.budget_seconds) is not None and recipe.train.max_steps is None:
-        steps = most_steps(
-            facts["training"]["steps"],
-            allowed,
-            lambda n: predict(facts, recipe, steps=n)["train_seconds"]["value"],
-        )
-        found = predict(facts, recipe, steps=steps)
-        recipe = recipe.replace({"train.max_steps": steps})
     else:
-        found = predict(facts, recipe)
+        recipe, found = within_time(facts, recipe)
+    notes += [f"not in the prediction: {what}" for what in found["missing"]]
     for note in notes:
         show.say(note)
     show.say(sentence(found))
     write_json(run.path / FILE, {"estimate": found, "notes": notes, "measured": facts})
     write_text(run.path / "recipe.yaml", recipe.dump())
-    clock.planned = time.monotonic()
+    session.planned = time.monotonic()
     return recipe
 
 
@@ -117,7 +110,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def score(run: Run, results: dict[str, Any], clock: Clock | None) -> list[dict[str, Any]] | None:
+def score(run: Run, results: dict[str, Any], session: Session | None) -> list[dict[str, Any]] | None:
     """Predicted against actual, for the report; None where nothing was predicted.
 
     Where training stopped early, the prediction is cut to the steps made.
@@ -143,7 +136,8 @@ def score(run: Run, results: dict[str, Any], clock: Clock | None) -> list[dict[s
         "processor_seconds": facts.get("processor_seconds"),
         "evaluate_seconds": results["seconds"],
         "memory_gib": facts["peak_memory_gib"],
-        "whole_memory_gib": round(peak_memory_gib(), 3),
+        # measured again later, this process did not train
+        "whole_memory_gib": round(max(facts["peak_memory_gib"], peak_memory_gib()), 3),
     }
     early = f", for the {facts['steps']} steps made" if made < 1 else ""
     rows = [
@@ -151,15 +145,19 @@ def score(run: Run, results: dict[str, Any], clock: Clock | None) -> list[dict[s
         _row("evaluation time", found["evaluate_seconds"], results["seconds"], duration),
         _row("peak memory in training", found["memory_gib"], facts["peak_memory_gib"], _gib),
     ]
-    if clock is not None and facts["seconds"] <= facts["session_seconds"] + 1:  # all of it in this session
+    if session is not None and facts["seconds"] <= facts["session_seconds"] + 1:  # all of it in this session
         cut = found["train_seconds"]["value"] - train["value"]
         total = {key: value - cut for key, value in found["total_seconds"].items()}
-        actual["total_seconds"] = time.monotonic() - clock.planned
+        actual["total_seconds"] = time.monotonic() - session.planned
         rows.append(_row("everything after the plan", total, actual["total_seconds"], duration))
-        if clock.budget is not None:
-            used = time.monotonic() - clock.began
+        if session.budget is not None:
+            used = time.monotonic() - session.began
             rows.append(
-                {"what": "budget", "planned": duration(clock.budget), "actual": f"{duration(used)}, the plan included"}
+                {
+                    "what": "budget",
+                    "planned": duration(session.budget),
+                    "actual": f"{duration(used)}, the plan included",
+                }
             )
     whole = {"value": found["whole_memory_gib"]}
     rows.append(_row("peak memory, evaluation included", whole, actual["whole_memory_gib"], _gib))

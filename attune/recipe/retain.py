@@ -89,6 +89,11 @@ class Retain(Section):
     def interpolates(self) -> bool:
         return self.limit is not None if self.interpolate is None else self.interpolate
 
+    @property
+    def chooses(self) -> bool:
+        """Whether something is left to decide after training."""
+        return self.limit is not None or self.interpolates
+
 
 def _usual() -> list[SuiteChoice]:
     return [SuiteChoice.model_validate("texts"), SuiteChoice.model_validate("completions")]

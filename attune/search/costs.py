@@ -39,11 +39,11 @@ class Clock:
 
 
 class Costs:
-    """Seconds a unit of work, learned from ended trials; a unit is an example (a token where steps count tokens)."""
+    """Seconds an example, learned from ended trials."""
 
-    def __init__(self, fixed: float, rows: int):
-        """`fixed`: seconds a process needs before its first step. `rows`: training rows."""
-        self.fixed, self.rows = fixed, rows
+    def __init__(self, fixed: float, rows: int, tokens: float = 1.0):
+        """`fixed`: seconds a process needs before its first step. `rows`: training examples, of `tokens` each."""
+        self.fixed, self.rows, self.tokens = fixed, rows, max(1.0, tokens)
         self._seen: list[tuple[str, float]] = []
 
     @property
@@ -55,7 +55,7 @@ class Costs:
         """Examples that a trial trains on over its whole schedule."""
         train = recipe.train
         if train.max_steps is not None:
-            return float(train.max_steps * (train.batch_size or train.batch_tokens or 1))
+            return train.max_steps * (train.batch_size or (train.batch_tokens or 1) / self.tokens)
         return train.epochs * self.rows
 
     def learn(self, recipe: Recipe, seconds: float, share: float) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attune.recipe import Recipe
 from attune.runs import Run
+from attune.search.judge import figure_of
 from attune.search.study import percent
 from attune.search.worker import ERROR
 
@@ -136,9 +137,13 @@ class Job:
             return "pruned", None, f"not among the best at {self.shown} % of its schedule"
         if code == 0:
             facts = json.loads((self.path / "data" / "training.json").read_text())
-            if facts["best"] is None:
+            value = figure_of(facts)
+            if value is None:
                 return "failed", None, "its validation figure is undefined at every evaluation"
-            return "finished", facts["best"], "stopped early" if facts["stopped"] == "early" else ""
+            limit, kept = self.recipe.retain.limit, facts.get("retain", {}).get("kept") or {}
+            if limit is not None and (kept.get("drop") or 0.0) > limit:
+                return "outside", value, f"forgets {kept['drop']:.2g} points, more than retain.limit {limit:g}"
+            return "finished", value, "stopped early" if facts["stopped"] == "early" else ""
         if self.verdict == "paused":
             return "paused", None, ""
         if code < 0:

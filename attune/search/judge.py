@@ -10,7 +10,7 @@ from typing import Any
 from attune.runs import Run
 from attune.search.worker import FACTS
 
-__all__ = ["judged", "luck"]
+__all__ = ["judged", "luck", "figure_of"]
 
 
 def judged(folder: Path, winner: str, default: str) -> dict[str, Any]:
@@ -82,8 +82,16 @@ def _words(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
+def figure_of(facts: dict[str, Any]) -> float | None:
+    """The validation figure of the weights that a trial kept: its best evaluation's, or where `retain` chose between
+    the base and the tuned model, that of the point it chose. `facts` is data/training.json."""
+    kept = facts.get("retain", {}).get("kept")
+    return kept["value"] if kept else facts["best"]
+
+
 def _validation(run: Run) -> float:
-    return float(json.loads((run.path / "data" / "training.json").read_text())["best"])
+    found = figure_of(json.loads((run.path / "data" / "training.json").read_text()))
+    return math.nan if found is None else float(found)
 
 
 def _finished(folder: Path) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from attune import page
 from attune.durable import write_text
-from attune.errors import UsageError
+from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
 from attune.runs import Run
 from attune.search import plots
@@ -66,6 +66,13 @@ def lr_range(
         raise UsageError("a range test needs 20 steps or more, and 0 < low < high")
     show = show or Show()
     recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides)
+    if recipe.stages:
+        raise RecipeError(
+            "a recipe with stages has no one learning rate",
+            where=recipe.where("stages"),
+            why="each stage trains by itself, from the model before it",
+            fix="sweep one stage as a recipe of its own",
+        )
     with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
         run = Run.create(Path(scratch) / "lr-range", recipe.dump())
         usual, rates, losses = _swept(recipe, run, steps=steps, low=low, high=high, show=show)
@@ -77,68 +84,87 @@ def lr_range(
     return tested
 
 
+class _Over(Exception):
+    """The sweep came to its end: no weights are kept, so nothing of training that follows is wanted."""
+
+
+class Sweep:
+    """In place of the training loop: one step at each rate, each from the weights that the step before left."""
+
+    def __init__(self, steps: int, low: float | None, high: float | None, show: Show):
+        self.steps, self.low, self.high, self.show = steps, low, high, show
+        self.usual = 0.0
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def fit(self, policy: Any, objective: Any, loader: Any, masters: Any, settings: Any, **how: Any) -> Any:
+        import torch
+
+        from attune.train.loop import train_step
+
+        self.usual = settings.learning_rate
+        low, high = self.low or self.usual / REACH, self.high or self.usual * REACH
+        self.show.stage("range test")
+        policy.train()
+        torch.manual_seed(how["seed"])
+        for step in range(self.steps):
+            rate = low * (high / low) ** (step / (self.steps - 1))
+            masters.thaw(step / self.steps)
+            policy.noise_key = (how["seed"], step)
+            how["strengthen"](1.0)
+            batches = loader.batches(step, how["micro_batch_tokens"])
+            row, _ = train_step(policy, objective, batches, masters, how["parallel"])
+            policy.adapter.before_update(masters.leaves)
+            if how["pull"] is not None:
+                how["pull"](masters, 1.0)
+            norm = float(masters.clip(settings.max_grad_norm))
+            if not (math.isfinite(row["loss"]) and math.isfinite(norm)):
+                break
+            self.rates.append(rate)
+            self.losses.append(row["loss"])
+            if step % max(1, self.steps // 10) == 0:
+                self.show.say(f"step {step + 1}/{self.steps}: rate {rate:.2g}, loss {row['loss']:.4f}")
+            if len(self.losses) > 10 and _smooth(self.losses)[-1] > 4 * min(_smooth(self.losses)):
+                break
+            masters.step(rate)
+            if policy.adapter.after_update(masters.leaves, step, self.steps):
+                masters.publish()
+        raise _Over
+
+
 def _swept(
     recipe: Recipe, run: Run, *, steps: int, low: float | None, high: float | None, show: Show
 ) -> tuple[float, list[float], list[float]]:
     """(usual rate, rates, losses): the loss of each step's examples before the step is made."""
-    import torch
-
-    from attune.data.batch import Loader
     from attune.flow_data import prepare_run
-    from attune.model import machine
-    from attune.model.build import build, trained_share
-    from attune.model.load import load_tokenizer, torch_dtype
-    from attune.model.parallel import Parallel
-    from attune.train.head_start import start_head
-    from attune.train.loop import train_step
-    from attune.train.optim import Masters
-    from attune.train.stage import DEFAULT_MICRO_BATCH
-    from attune.train.teacher import live
+    from attune.model.load import load_tokenizer
+    from attune.train.stage import train_stage
+    from attune.train.teacher import taught
 
     show.stage("prepare")
     tokenizer = load_tokenizer(recipe.model)
+    # how long, and which weights are kept, is nothing of a sweep's; what pulls the weights back is
+    plain = {"train.max_steps": steps, "train.budget": None, "retain.limit": None, "retain.interpolate": False}
+    recipe = recipe.replace({**plain, "track": []})
     prepared, objective, recipe = prepare_run(recipe, tokenizer, run=run, show=show)
-    parallel = Parallel()
-    machine.prepare(recipe.train.threads)
-    policy = build(recipe, objective, tokenizer)
-    settings = recipe.train
-    usual = settings.learning_rate or policy.adapter.usual_rate(trained_share(policy)[1])
-    low, high = low or usual / REACH, high or usual * REACH
-    policy.to(parallel.device)
-    loader = Loader(
-        prepared.stores["train"],
-        seed=recipe.seed,
-        batch_size=settings.batch_size,
-        batch_tokens=settings.batch_tokens,
-        layout=policy.settle(layout=settings.layout),
-        pad_id=tokenizer.pad_token_id or 0,
-        scored=objective.scored,
-        mix=prepared.mix,
-    )
-    loader = live(recipe, loader, policy, prepared, tokenizer, parallel.world)
-    forward = settings.micro_batch_tokens or DEFAULT_MICRO_BATCH[parallel.device.type]
-    if objective.head != "lm" and getattr(objective.options, "head_init", "random") == "probe":
-        show.say(start_head(policy, objective, loader, batch_tokens=forward))
-    masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
-    policy.train()
-    torch.manual_seed(recipe.seed)
-    show.stage("range test")
-    rates: list[float] = []
-    losses: list[float] = []
-    for step in range(steps):
-        rate = low * (high / low) ** (step / (steps - 1))
-        row, _ = train_step(policy, objective, loader.batches(step, forward), masters, parallel)
-        norm = float(masters.clip(settings.max_grad_norm))
-        if not (math.isfinite(row["loss"]) and math.isfinite(norm)):
-            break
-        rates.append(rate)
-        losses.append(row["loss"])
-        if step % max(1, steps // 10) == 0:
-            show.say(f"step {step + 1}/{steps}: rate {rate:.2g}, loss {row['loss']:.4f}")
-        if len(losses) > 10 and _smooth(losses)[-1] > 4 * min(_smooth(losses)):
-            break
-        masters.step(rate)
-    return usual, rates, losses
+    prepared = taught(recipe, prepared, objective, tokenizer, cache=run.path.parent / ".cache", say=show.say)
+    sweep = Sweep(steps, low, high, show)
+    try:
+        train_stage(
+            recipe,
+            run,
+            prepared,
+            objective,
+            tokenizer,
+            parallel=None,
+            freeze=lambda frozen: None,
+            fingerprint=lambda frozen: "range test",
+            say=show.say,
+            fit=sweep.fit,
+        )
+    except _Over:
+        pass
+    return sweep.usual, sweep.rates, sweep.losses
 
 
 def _smooth(losses: list[float], memory: float = 0.85) -> list[float]:

@@ -161,7 +161,7 @@ def _facts(
     recipe: Recipe, facts: dict[str, Any], known: dict[str, Any], trials: list[dict[str, Any]]
 ) -> list[tuple[str, str]]:
     counts = Counter(row["state"] for row in trials)
-    order = ("finished", "pruned", "diverged", "failed", "skipped", "paused", "running")
+    order = ("finished", "outside", "pruned", "diverged", "failed", "skipped", "paused", "running")
     states = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
     budget = f" of {recipe.search.budget}" if recipe.search.budget else ""
     rows = ", ".join(f"{n:,} {name}" for name, n in facts["rows"].items())

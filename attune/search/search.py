@@ -196,7 +196,7 @@ class _Search:
         ) else self.recipe  # fmt: skip
         self.base = base.replace({"data.task": self.facts["task"], "train.threads": self.clock.known["threads"]})
         if self.settings.space:
-            self.space = spaces.checked(self.base, self.settings.space)
+            self.space = spaces.checked(self.base, self.settings.space, by_loss=self.facts["primary"] == "loss")
             self.reasons = dict.fromkeys(self.space, "asked for")
         else:
             layers = self.facts["layers"]
@@ -233,8 +233,8 @@ class _Search:
         if winner is None:
             raise AttuneError(
                 "no trial finished",
-                why=f"{len(trials.table())} began",
-                fix="a larger --budget, or fewer train.epochs",
+                why="; ".join(f"{row['name']}: {row['state']}, {row['reason']}" for row in trials.table()[:3]),
+                fix="a larger --budget, fewer train.epochs, or a larger retain.limit",
             )
         rows = trials.table()
         values = spaces.by_key(self.space, winner["values"])
@@ -245,10 +245,11 @@ class _Search:
             f"# Found by `attune search`: trial {winner['number']}, the best of {len(rows)} by validation {name}: "
             f"{winner['value']:.4f}"
         )
-        if default["state"] == "finished":
-            head += f" (the recipe itself: {default['value']:.4f})"
+        compared = default["state"] in ("finished", "outside")
+        if compared:
+            head += f" (the recipe itself: {default['best']:.4f})"
         write_text(self.folder / "best.yaml", f"{head}.\n{best.dump()}")
-        names = [winner["name"], *(["trial-0000"] if default["state"] == "finished" and winner["number"] else [])]
+        names = [winner["name"], *(["trial-0000"] if compared and winner["number"] else [])]
         result = self.clock.known.get("result") or {}
         if self.facts["rows"].get("test") or (self.recipe.data.test is not None):
             if result.get("trials") != names:

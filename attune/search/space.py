@@ -29,8 +29,15 @@ FIXED = {
     "track": "it changes nothing that is learned",
     "train.budget": "a trial's length may not depend on how busy the machine is; search.budget bounds the whole",
     "train.threads": "it changes nothing that is learned; see search.workers",
+    "train.early_stopping.metric": "trials are compared by it",
+    "retain.limit": "it is what is asked for: the loosest would win",
+    "retain.suites": "every trial is asked the same",
 }
 """Keys that may not be searched, and why."""
+
+YARDSTICK = ("objective", "model.base", "model.chat_template")
+"""Keys that change what the validation loss is a loss of, so that trials cannot be compared by it."""
+HARMLESS = ("objective.head_init", "objective.own_share")
 
 
 def usual(recipe: Recipe, *, learning_rate: float, task: str, layers: int | None) -> dict[str, tuple[Any, str]]:
@@ -71,7 +78,8 @@ def usual(recipe: Recipe, *, learning_rate: float, task: str, layers: int | None
     if adapter == "freeze" and layers:
         depths = sorted({0, layers // 3, 2 * layers // 3, options.layers})
         found["adapter.layers"] = (depths, "lower layers hold what any text needs: often they may stay, and cost less")
-    if recipe.objective.name == "classify" and task == "classification":
+    by_loss = "loss" in (_metric(recipe), recipe.evaluate.primary)  # smoothing would change what is compared
+    if recipe.objective.name == "classify" and task == "classification" and not by_loss:
         smooth = sorted({0.0, 0.05, 0.1, 0.2, objective.label_smoothing})
         found["objective.label_smoothing"] = (smooth, "doubts labels that may be wrong")
     return {key: value for key, value in found.items() if isinstance(value[0], Range) or len(value[0]) > 1}
@@ -104,9 +112,10 @@ def parsed(texts: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def checked(recipe: Recipe, space: Mapping[str, Any]) -> Space:
+def checked(recipe: Recipe, space: Mapping[str, Any], *, by_loss: bool = False) -> Space:
     """A user's space for this recipe: every key is one that may be searched, and every value one that it may have.
 
+    `by_loss`: trials are compared by their validation loss.
     Raises: RecipeError naming the key, why it cannot be searched, or what is wrong with a value.
     """
     from attune.recipe.help import keys
@@ -118,6 +127,13 @@ def checked(recipe: Recipe, space: Mapping[str, Any]) -> Space:
         for stem, why in FIXED.items():
             if key == stem or key.startswith(f"{stem}."):
                 raise RecipeError(f"search.space: {key} cannot be searched", where=where, why=why)
+        if by_loss and key not in HARMLESS and any(key == stem or key.startswith(f"{stem}.") for stem in YARDSTICK):
+            raise RecipeError(
+                f"search.space: {key} cannot be searched",
+                where=where,
+                why="it changes what the validation loss is a loss of, and trials are compared by that",
+                fix="train each by itself, and hold them against each other with `attune compare`",
+            )
         if key not in known:
             fix = "`attune explain` lists the keys"
             raise RecipeError(f"search.space: a recipe has no key '{key}'{nearest(key, known)}", where=where, fix=fix)
@@ -130,7 +146,9 @@ def checked(recipe: Recipe, space: Mapping[str, Any]) -> Space:
                 try:
                     with_section = recipe.replace(section)
                     if applies(with_section, key):
-                        with_section.replace({key: value})
+                        changed = with_section.replace({key: value})
+                        if _metric(changed) != _metric(recipe):
+                            raise RecipeError(f"{key} changes the metric that trials are compared by")
                         break
                 except RecipeError as error:
                     errors.append(error)
@@ -141,6 +159,11 @@ def checked(recipe: Recipe, space: Mapping[str, Any]) -> Space:
                 chosen = f"{key.split('.')[0]} here has no such option"
                 raise RecipeError(f"search.space: {key} fits none of the settings", where=where, why=chosen)
     return ordered
+
+
+def _metric(recipe: Recipe) -> str | None:
+    stopping = recipe.train.early_stopping
+    return stopping.metric if stopping is not None else None
 
 
 SECTIONS = ("adapter", "adapter.type", "objective", "objective.name")

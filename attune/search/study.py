@@ -92,9 +92,10 @@ def _sampler(settings: Search, seed: int, number: int) -> Any:
 
 
 def told(study: Study, trial: Trial, state: str, value: float | None, **facts: Any) -> None:
-    """End a trial: `finished` with its best value, or `pruned`, `diverged`, `failed` with the reason in `facts`.
+    """End a trial: `finished` with its best value, or `outside` (its `retain.limit`), `pruned`, `diverged`, `failed`
+    with the reason in `facts`.
 
-    The last three are all PRUNED to Optuna, so that the sampler learns to stay away; a trial without any value counts
+    The last four are all PRUNED to Optuna, so that the sampler learns to stay away; a trial without any value counts
     as the worst.
     """
     from optuna.trial import TrialState

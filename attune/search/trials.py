@@ -48,7 +48,7 @@ class Trials:
         self.facts, self.clock, self.show = facts, clock, show
         self.settings = base.search
         self.most = self.settings.trials or (TRIALS if clock.budget is None else None)
-        self.costs = Costs(clock.known.get("prepare_seconds", 10.0), facts["rows"]["train"])
+        self.costs = Costs(clock.known.get("prepare_seconds", 10.0), facts["rows"]["train"], facts["tokens_per_row"])
         self.jobs: list[Job] = []
 
     @property
@@ -73,7 +73,7 @@ class Trials:
         """Until the number of trials or the budget is reached."""
         for old in self.table():
             path = self.folder / "trials" / f"{old['name']}.yaml"
-            if old["state"] in ("finished", "pruned") and path.exists():
+            if old["state"] in ("finished", "outside", "pruned") and path.exists():
                 self.costs.learn(Recipe.load(path), old["seconds"], old["share"])
         waiting = self._unfinished()
         saved = time.monotonic()
@@ -88,8 +88,8 @@ class Trials:
                     if job is None:
                         misses += 1
                         continue
-                elif self.left <= 0:
-                    continue  # it stays unfinished, for a larger budget
+                elif job.trial.number and self.left <= 0:
+                    continue  # it stays unfinished, for a larger budget; the recipe itself always ends
                 misses = 0
                 self.jobs.append(job)
                 job.start()
@@ -105,6 +105,8 @@ class Trials:
             if time.monotonic() - saved > 5:
                 saved = time.monotonic()
                 self.clock.save("running")
+                for job in self.jobs:  # a search that is killed knows what its trials had cost
+                    job.trial.set_user_attr("seconds", round(job.seconds, 1))
 
     def _may_ask(self) -> bool:
         asked = len(self.study.get_trials(deepcopy=False))
@@ -161,8 +163,9 @@ class Trials:
         mark = ready.fingerprint()
         trial.set_user_attr("fingerprint", mark)
         for other in self.study.get_trials(deepcopy=False):
-            same = other.number != trial.number and other.user_attrs.get("fingerprint") == mark
-            if same and other.state.is_finished() and other.user_attrs.get("state") != "skipped":
+            # also one that is being trained side by side: what is begun is not begun twice
+            same = other.number < trial.number and other.user_attrs.get("fingerprint") == mark
+            if same and other.user_attrs.get("state") != "skipped":
                 self._skip(trial, f"the same settings as trial {other.number}")
                 return None
         needed, begun = self.costs.of_trial(ready), (job.path / "checkpoints").exists()
@@ -213,7 +216,7 @@ class Trials:
     def _end(self, job: Job, state: str, value: float | None, reason: str) -> None:
         took = round(job.seconds, 1)
         share = round(max(job.shown, 0) / 100, 2)
-        if state in ("finished", "pruned"):
+        if state in ("finished", "outside", "pruned"):
             self.costs.learn(job.recipe, took, share)
         if job.trial.number == 0 and state == "failed":
             raise AttuneError(f"the recipe itself does not train: {reason}", fix="put it right, then search")
@@ -223,7 +226,7 @@ class Trials:
         best = value if value is not None else job.best
         facts = {"seconds": took, "reason": reason, "share": share, "best": best}
         studies.told(self.study, job.trial, state, value, **facts)
-        ended = [row["name"] for row in self.table() if row["state"] in ("finished", "pruned", "diverged", "failed")]
+        ended = [row["name"] for row in self.table() if row["state"] not in ("running", "paused", "skipped")]
         winner = self.winner()
         keep = {"trial-0000", *([winner["name"]] if winner else [])}
         tidy(self.folder, ended, keep=keep if self.settings.keep == "best" else None)

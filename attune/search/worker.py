@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 FACTS, SNAPSHOT, ERROR = "facts.json", "snapshot.json", "error.json"
+ANSWERS = Path("data") / "answers.json"
+"""Where a run keeps its teacher's answers (`train.answers`), and a search those of all its trials."""
 
 
 def main() -> None:
@@ -84,9 +86,13 @@ def prepare(folder: Path) -> None:
         rows["test"] = len(whole.split.test)
         _keep(folder / "data", whole)
         found = _kept(folder / "data")
-    with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
-        run = Run.create(Path(scratch) / "scratch", recipe.dump())
-        prepared, objective, settled = prepare_run(withheld(recipe), tokenizer, run=run, found=found, teach=False)
+    scratch = folder / "trials" / "preparing"  # beside the trials, so that what it caches is found by all of them
+    shutil.rmtree(scratch, ignore_errors=True)
+    run = Run.create(scratch, recipe.dump())
+    prepared, objective, settled = prepare_run(withheld(recipe), tokenizer, run=run, found=found)
+    if (scratch / ANSWERS).exists():  # what a teacher wrote, once for all trials
+        write_text(folder / ANSWERS, (scratch / ANSWERS).read_text(encoding="utf-8"))
+    shutil.rmtree(scratch)
     if "validation" not in prepared.stores:
         raise DataError(
             "a search needs validation rows to choose by", fix="give data.validation, or data.split.validation above 0"
@@ -104,6 +110,7 @@ def prepare(folder: Path) -> None:
         "primary": primary,
         "higher": higher,
         "rows": {name: len(store) for name, store in prepared.stores.items()} | rows,
+        "tokens_per_row": float(prepared.stores["train"].lengths.mean()),
         "sources": prepared.manifest["sources"],
         "split": prepared.manifest["split"]["summary"],
     }
@@ -117,6 +124,10 @@ def train(folder: Path, trial: str) -> None:
     _until_free(folder / "trials" / trial)
     recipe = Recipe.load(folder / "trials" / f"{trial}.yaml")
     found = None if _is_text(recipe) else _kept(folder / "data")
+    own = folder / "trials" / trial / ANSWERS
+    if (folder / ANSWERS).exists() and not own.exists():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        write_text(own, (folder / ANSWERS).read_text(encoding="utf-8"))
     flow.train(recipe, out=folder / "trials", assess=False, found=found)
 
 
@@ -174,10 +185,10 @@ def withheld(recipe: Recipe) -> Recipe:
 def _divided(folder: Path, recipe: Recipe) -> Read:
     """The recipe's data, divided; the same rows every time, by a ledger."""
     from attune.data.prepare import read
-    from attune.flow_data import _data_key
+    from attune.flow_data import data_key
 
     root = folder / "trials"
-    ledger = root / ".splits" / f"{_data_key(recipe)}.jsonl"
+    ledger = root / ".splits" / f"{data_key(recipe)}.jsonl"
     ledger.parent.mkdir(parents=True, exist_ok=True)
     before = folder.parent / ".splits" / ledger.name
     if before.exists() and not ledger.exists():  # the split that other runs beside this search already have

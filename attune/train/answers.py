@@ -44,8 +44,11 @@ def answered(recipe: Recipe, found: Read, run: Run, *, say: Say = lambda line: N
     known: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
     if not known:
         writer, name = _writer(options, run.path.parent / ".cache")
-        for records in parts.values():
-            known |= _written(recipe, records, writer, name, say)
+        try:
+            for records in parts.values():
+                known |= _written(recipe, records, writer, name, say)
+        finally:
+            writer.close()  # another stage, or another run of this process, may ask the same teacher
         if run.writes:
             write_json(kept, known)
     told = {

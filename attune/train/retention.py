@@ -310,7 +310,7 @@ class Retention:
     @property
     def chooses(self) -> bool:
         """Whether something is left to decide after training."""
-        return self.limit is not None or self.recipe.retain.interpolates
+        return self.recipe.retain.chooses
 
     def settle(
         self,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from attune import flow
+from attune.durable import write_json
 from attune.errors import RecipeError, UsageError
 from attune.evaluate.compare import compare
 from attune.evaluate.measure import metrics_for
@@ -132,16 +133,44 @@ def test_alone_against_together(recipe: dict[str, Any], run: Run) -> None:
     assert done.path == run.path
     rows = done.results["transfer"]
     assert [row["task"] for row in rows] == ["moods", "colours", "say"]
-    steps = [row["alone_steps"] for row in rows]
-    assert sum(steps) == pytest.approx(4, abs=2), "together as many examples as in the mix"
+    assert {row["updates"]["together"] for row in rows} == {4}
+    assert sum(row["updates"]["alone"] for row in rows) == pytest.approx(4, abs=2), "as many examples as in the mix"
     for row in rows:
+        # the same passes over its own data, to within the step that cannot be cut
+        step = 8 / json.loads((run.path / "data/manifest.json").read_text())["mix"]["sizes"][row["task"]]
+        assert row["passes"]["alone"] == pytest.approx(row["passes"]["together"], abs=step)
         figure = row["figures"][row["primary"]]
         told = figure["together"]["value"] - figure["alone"]["value"]
         assert figure["difference"]["difference"] == pytest.approx(told)
-    assert "Alone against together" in (run.path / "report.html").read_text()
+    page = (run.path / "report.html").read_text()
+    assert "Alone against together" in page and "passes over its own training rows" in page
+    assert "updates, alone / together" in (run.path / "report.md").read_text()
     born = [Run(path.parent).status["created"] for path in sorted(run.path.glob("alone/*/status.json"))]
     transfer(recipe, out=run.path.parent)
     assert born == [Run(path.parent).status["created"] for path in sorted(run.path.glob("alone/*/status.json"))]
+
+
+def test_measured_again_a_run_keeps_what_other_commands_found_and_answers_further_suites(
+    recipe: dict[str, Any], run: Run, tmp_path: Path
+) -> None:
+    rows = transfer(recipe, out=run.path.parent).results["transfer"]
+    quality = {"value": 0.5, "low": 0.4, "high": 0.6}
+    side = {"system": "student", "metric": "task_mean", "quality": quality, "versus": None, "why_not": None,
+            "parameters": 1e6, "megabytes": 4.0, "ms_median": 3.0, "ms_p95": 4.0, "per_second": 9.0,
+            "unit": "requests", "n": 5}  # fmt: skip
+    write_json(run.path / "evaluation" / "results.json", {**run.results, "distilled": [side]})
+    (tmp_path / "more.csv").write_text("text,label\nred red one,red\ngreen blue two,green\nblue blue three,blue\n")
+    before = run.results
+    flow.evaluate(run, suites=[str(tmp_path / "more.csv"), "completions"])
+    after = run.results
+    assert {row["suite"] for row in after["suites"]} == {"more", "completions"}
+    assert after["metrics"]["suite/more/accuracy"]["n"] == 3 and after["systems"] == before["systems"]
+    flow.evaluate(run, suites=["completions"])
+    assert [row["suite"] for row in run.results["suites"]] == ["more", "completions"], "asked again, not twice there"
+    flow.evaluate(run)
+    assert run.results["transfer"] == rows and run.results["distilled"] == [side]
+    assert len(run.results["suites"]) == 2 and "Distilled" in (run.path / "report.html").read_text()
+    assert run.results["metrics"]["test/task_mean"] == before["metrics"]["test/task_mean"]
 
 
 def test_a_text_held_out_for_one_task_trains_no_other(recipe: dict[str, Any], tmp_path: Path) -> None:

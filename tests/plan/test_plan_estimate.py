@@ -12,8 +12,9 @@ import torch
 from attune.data.batch import Loader
 from attune.model.machine import peak_memory_gib
 from attune.model.parallel import Parallel
-from attune.plan.estimate import fit_budget, growth_gib, predict
+from attune.plan.estimate import fit_budget, growth_gib, predict, within_time
 from attune.plan.grow import grow
+from attune.plan.stages import matrix_seconds, together
 from attune.recipe import Recipe, Train
 from attune.runs import Run
 from attune.train.measure import Rate, Work, eval_interval, measure_forwards, measure_steps, most_steps, schedule_of
@@ -65,19 +66,27 @@ def test_evaluations_and_checkpoints_are_counted_as_the_loop_makes_them() -> Non
     assert most_steps(100, 10.0, lambda n: 0.25 * n) == 40 and most_steps(100, 0.1, lambda n: n) == 1
 
 
+def answered(system: str, seconds: float, task: str = "", *, rows: int = 200, writes: bool = False) -> dict[str, Any]:
+    """One system on one task, of which a tenth was measured; its figures take nothing."""
+    row = {"system": system, "task": task, "rows": rows, "writes": writes, "figures": 0.0}
+    return row | {"seconds": seconds, "measured": 0.1, "spent": 1.0}
+
+
 def facts(**training: Any) -> dict[str, Any]:
-    """A rehearsal that found 1 s a step, 5 s a validation pass, and three systems."""
+    """A rehearsal that found 1 s a step, 5 s a validation pass, and five systems."""
     step = {"seconds": 1.0, "spread": 0.02, "busy": 1.0, "tokens": 3000.0}
     systems = {"tuned": 10.0, "majority": 0.0, "tfidf": 5.0, "few_shot": 300.0, "zero_shot": 40.0}
     return {
-        "prepare_seconds": 3.0, "set_up_seconds": 2.0, "save_seconds": 1.0, "memory_gib": 1.0, "whole_memory_gib": 1.2,
+        "head": "sequence", "prepare_seconds": 3.0, "set_up_seconds": 2.0, "save_seconds": 1.0, "memory_gib": 1.0,
+        "whole_memory_gib": 1.2,
         "training": {
             "steps": 1000, "steps_per_epoch": 100, "step": step, "validation_seconds": 5.0, "checkpoint_seconds": 0.5,
-            "head_seconds": 0.0, "processor": {"step": 1.0, "validation": 5.0, "checkpoint": 0.1}, **training,
+            "validation_measured": True, "validation_tokens": 65_536, "head_seconds": 0.0,
+            "processor": {"step": 1.0, "validation": 5.0, "checkpoint": 0.1}, **training,
         },
         "answers": {
-            "rows": 200, "writes": False, "base_seconds": 1.0, "figures_seconds": 4.0,
-            "systems": {name: {"seconds": value, "measured": 0.1, "spent": 1.0} for name, value in systems.items()},
+            "base_seconds": 1.0, "load_seconds": 0.5, "loads": 0, "suites": [],
+            "systems": [answered(name, seconds) for name, seconds in systems.items()],
         },
     }  # fmt: skip
 
@@ -97,6 +106,67 @@ def test_a_budget_is_kept_by_fewer_steps_and_fewer_baselines(tmp_path: Path) -> 
     assert "few_shot" not in fit_budget(facts(), asked, 600)[2]["systems"]
     fitted, notes, found = fit_budget(facts(), asked, 10_000)
     assert fitted == asked and not notes and found["steps"] == 1000
+
+
+def test_suites_are_part_of_the_evaluation(tmp_path: Path) -> None:
+    asked, bare, more = recipe(tmp_path), facts(), facts()
+    row = {"suite": "retained texts", "seconds": 30.0, "measured": 0.5}
+    more["answers"] |= {"suites": [row], "loads": 2}
+    before, after = predict(bare, asked), predict(more, asked)
+    assert after["evaluate_seconds"]["value"] - before["evaluate_seconds"]["value"] == pytest.approx(31)
+    assert after["total_seconds"]["value"] - before["total_seconds"]["value"] == pytest.approx(31)
+    assert after["suites"] == {"retained texts": 30.0} and before["suites"] == {}
+
+
+def test_systems_of_several_tasks_add_up_and_only_written_answers_get_fewer(tmp_path: Path) -> None:
+    several = facts()
+    several["answers"]["systems"] = [
+        answered("tuned", 10.0, "moods"), answered("tuned", 40.0, "say", writes=True), answered("tfidf", 5.0, "moods"),
+        answered("few_shot", 80.0, "say", writes=True),
+    ]  # fmt: skip
+    found = predict(several, recipe(tmp_path))
+    assert found["systems"] == {"tuned": 50.0, "tfidf": 5.0, "few_shot": 80.0}
+    fewer = predict(several, recipe(tmp_path, evaluate={"generate_rows": 50, "baselines": ["tfidf"]}))
+    assert fewer["systems"] == {"tuned": 20.0, "tfidf": 5.0}
+
+
+def test_choosing_the_weights_after_training_is_predicted(tmp_path: Path) -> None:
+    whole = predict(facts(), recipe(tmp_path))
+    assert whole["parts"]["choice"] == 0
+    spread = predict(facts(), recipe(tmp_path, retain={"interpolate": True}))
+    assert spread["parts"]["choice"] == pytest.approx(11 * 5.0 / 4)  # a quarter of the validation tokens at each share
+    limited = predict({**facts(), "choice_seconds": 2.0}, recipe(tmp_path, retain={"limit": 1}))
+    assert limited["parts"]["choice"] == pytest.approx(2.0 * (2 * 11 - 1))  # two checkpoints, the base once
+    gap = limited["total_seconds"]["value"] - whole["total_seconds"]["value"]
+    assert gap == pytest.approx(limited["parts"]["choice"])
+
+
+def test_a_recipes_own_training_budget_is_kept_to(tmp_path: Path) -> None:
+    frozen, found = within_time(facts(), recipe(tmp_path, train={"budget": "5m"}))
+    assert found["steps"] == frozen.train.max_steps < 300 and 250 < found["train_seconds"]["value"] <= 300
+    assert within_time(facts(), recipe(tmp_path))[1]["steps"] == 1000
+
+
+def test_what_cannot_be_predicted_is_said(tmp_path: Path) -> None:
+    distill = {"name": "distill", "teacher": "starter", "mode": "on_policy"}
+    assert any(
+        "the student writes" in what for what in predict(facts(), recipe(tmp_path, objective=distill))["missing"]
+    )
+    assert predict(facts(), recipe(tmp_path))["missing"] == []
+
+
+def test_stages_add_up_and_every_model_is_asked_every_column_it_can_answer(tmp_path: Path) -> None:
+    one, two = facts(), facts()
+    two |= {"head": "lm", "memory_gib": 3.0}
+    three = two | {"memory_gib": 2.0}
+    matrix = matrix_seconds([one, two, three])
+    # the classifier answers its own rows alone; of the writing stages' rows, the base and both writers
+    assert matrix["value"] == pytest.approx(10 + 2 * 3 * 10 + 4 * 0.5 + 3 * 3.0)
+    found = {f"{n}-x": predict(part, recipe(tmp_path)) for n, part in enumerate((one, two, three), 1)}
+    whole = together(found, matrix)
+    assert whole["steps"] == 3000 and whole["memory_gib"]["value"] == 3.0
+    single = predict(one, recipe(tmp_path))["total_seconds"]["value"]
+    assert whole["total_seconds"]["value"] == pytest.approx(3 * single + matrix["value"], rel=1e-3)
 
 
 def test_a_budget_for_nothing_useful_is_refused(tmp_path: Path) -> None:

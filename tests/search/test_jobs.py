@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from attune.durable import write_json, write_text
+from attune.errors import AttuneError
 from attune.recipe import Recipe
+from attune.recipe.space import Range
 from attune.runs import Run
 from attune.search import study as studies
+from attune.search.costs import Clock
 from attune.search.jobs import Job, tidy
+from attune.search.trials import Trials
 from attune.search.worker import ERROR
+from attune.show import Show
 
 RECIPE = Recipe.load({"data": {"path": "x.csv"}, "train": {"max_steps": 40}})
 
@@ -40,6 +45,21 @@ def test_a_finished_trial_brings_its_best_value(job: Job) -> None:
         assert (found, value) == (state, best) and reason == (
             "stopped early" if stopped else "" if best else "its validation figure is undefined at every evaluation"
         )
+
+
+def test_a_trial_is_worth_what_the_weights_it_kept_are_worth(job: Job) -> None:
+    """`retain` may keep other weights than those of the best evaluation, and a limit may be exceeded by all."""
+    (job.path / "data").mkdir()
+    kept = {"step": 20, "share": 0.5, "value": 0.6, "drop": 0.4}
+    write_json(job.path / "data" / "training.json", {"best": 0.8, "stopped": "", "retain": {"kept": kept}})
+    assert ended(job, "sys.exit(0)") == ("finished", 0.6, "")
+    job.recipe = RECIPE.replace({"retain.limit": 1})
+    assert ended(job, "sys.exit(0)")[:2] == ("finished", 0.6)
+    write_json(
+        job.path / "data" / "training.json", {"best": 0.8, "stopped": "", "retain": {"kept": {**kept, "drop": 3}}}
+    )
+    state, value, reason = ended(job, "sys.exit(0)")
+    assert (state, value) == ("outside", 0.6) and "forgets 3 points" in reason
 
 
 def test_divergence_and_refusal_keep_their_words(job: Job) -> None:
@@ -93,3 +113,35 @@ def test_only_the_best_and_the_recipe_keep_their_weights(tmp_path: Path) -> None
     tidy(tmp_path, names, keep={names[0], names[2]})
     left = [{path.name for path in (tmp_path / "trials" / name).iterdir()} for name in names]
     assert left == [{"model", "data"}, {"data"}, {"model", "data"}]
+
+
+FACTS = {
+    "rows": {"train": 10, "validation": 5}, "tokens_per_row": 5.0, "learning_rate": 1e-3, "primary": "loss",
+    "higher": False, "task": "generation",
+}  # fmt: skip
+SPACE: Any = {"train.learning_rate": Range(1e-4, 1e-2, True)}
+
+
+def test_the_recipe_itself_goes_on_though_the_budget_is_used_up(tmp_path: Path) -> None:
+    """Without it there is nothing to compare with."""
+    (tmp_path / "trials").mkdir()
+    write_json(tmp_path / "search.json", {"seconds": 1000.0, "state": "interrupted"})
+    study = studies.opened(tmp_path, RECIPE.search, higher=False)
+    trials = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, 60.0), Show())
+    assert trials._ask() is not None  # trial 0, cut off before it ended
+    again = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, 60.0), Show())
+    with pytest.raises(AttuneError, match="the recipe itself does not train"):  # there is no such data
+        again.run()
+
+
+def test_any_other_unfinished_trial_stays_for_a_larger_budget(tmp_path: Path) -> None:
+    (tmp_path / "trials").mkdir()
+    write_json(tmp_path / "search.json", {"seconds": 1000.0, "state": "interrupted"})
+    study = studies.opened(tmp_path, RECIPE.search, higher=False)
+    before = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, None), Show())
+    assert before._ask() is not None and before._ask() is not None
+    own, _ = studies.running(study, RECIPE.search, 0)
+    studies.told(study, own, "finished", 0.5, seconds=1.0, share=1.0)
+    after = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, 60.0), Show())
+    after.run()
+    assert [row["state"] for row in after.table()] == ["finished", "running"] and not after.jobs

@@ -1,12 +1,14 @@
 """The learning-rate range test: what is read off a curve, and a real sweep of the bundled model."""
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from attune.errors import UsageError
+from attune.errors import RecipeError, UsageError
 from attune.search.lr_range import lr_range, read_off
 
 
@@ -62,3 +64,33 @@ def test_a_sweep_of_the_starter_leaves_only_its_page(tmp_path: Path) -> None:
     assert min(found.smoothed) < 0.7 * found.smoothed[0]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lr-range.html"]
     assert "<script" not in (tmp_path / "out/lr-range.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_as_the_recipe_does(tiny: Any, tmp_path: Path) -> None:
+    """What acts in every step of the training acts in the sweep: a teacher, what is replayed, what pulls back."""
+    rng = np.random.default_rng(0)
+    words = "red green blue amber violet grey white black".split()
+    rows = [{"prompt": f"say {n} {rng.choice(words)}", "completion": " ".join(rng.choice(words, 3))} for n in range(40)]
+    (tmp_path / "say.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = {
+        "model": {"base": tiny.base(tmp_path / "base")},
+        "adapter": "full",
+        "objective": "sft",
+        "data": {"path": str(tmp_path / "say.jsonl"), "split": {"near": False}, "max_length": 64},
+        "train": {"batch_size": 4, "threads": 1},
+    }
+    first = lr_range(plain, steps=20)
+    taught = {"name": "distill", "teacher": str(tmp_path / "base"), "alpha": 1.0}
+    same = lr_range({**plain, "objective": taught}, steps=20)
+    assert same.losses[0] == pytest.approx(0, abs=1e-4) < first.losses[0], "the student is its own teacher at first"
+    held = lr_range({**plain, "retain": {"l2_sp": 1000.0}}, steps=20)
+    assert held.losses[0] == first.losses[0] and held.losses[-1] != first.losses[-1]
+    replayed = lr_range({**plain, "retain": {"replay": 0.5}}, steps=20)
+    assert replayed.losses[0] != first.losses[0]
+
+
+def test_stages_have_no_one_rate() -> None:
+    staged = {"stages": [{"name": "one", "objective": "sft", "data": {"path": "x.jsonl"}}]}
+    with pytest.raises(RecipeError, match="no one learning rate"):
+        lr_range(staged)

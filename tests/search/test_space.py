@@ -65,6 +65,9 @@ def test_a_wrong_range_is_named(space: dict[str, Any], why: str) -> None:
         ({"data.test": ["a", "b"]}, "same rows"),
         ({"evaluate.primary": ["accuracy", "f1_macro"]}, "same way"),
         ({"train.budget": ["1m", "2m"]}, "busy"),
+        ({"train.early_stopping.metric": ["loss", "accuracy"]}, "compared by it"),
+        ({"train.early_stopping": [{"patience": 3}, {"patience": 3, "metric": "loss"}]}, "compared by"),
+        ({"retain.limit": [1, 5]}, "loosest"),
         ({"train.learning_rat": [1e-3, 1e-2]}, "did you mean 'train.learning_rate'"),
         ({"train.batch_size": [8, 0]}, "batch_size"),
         ({"train.learning_rate": {"low": 1e-3, "high": 100.0}}, "learning_rate"),
@@ -76,6 +79,17 @@ def test_what_cannot_be_searched_is_refused_with_the_reason(space: dict[str, Any
     with pytest.raises(RecipeError) as refused:
         checked(recipe(adapter="lora"), space)
     assert why in str(refused.value)
+
+
+def test_nothing_that_changes_what_the_loss_measures_is_searched_by_the_loss() -> None:
+    written = recipe(objective={"name": "distill", "teacher": "starter"})
+    for key, values in (("objective.alpha", [0.3, 0.9]), ("model.base", ["starter", "minilm"])):
+        assert key in checked(written, {key: values})
+        with pytest.raises(RecipeError, match=f"{key} cannot be searched"):
+            checked(written, {key: values}, by_loss=True)
+    assert checked(written, {"objective.own_share": [0.3, 0.9]}, by_loss=True)
+    by_loss = recipe(objective="classify", train={"early_stopping": {"metric": "loss"}})
+    assert "objective.label_smoothing" not in usual(by_loss, learning_rate=1e-3, task="classification", layers=4)
 
 
 def test_options_of_one_adapter_are_drawn_only_for_it() -> None:

@@ -148,7 +148,12 @@ def test_costs_are_learned_from_what_ended() -> None:
     other = short.replace({"adapter": "full"})
     costs.learn(other, 105.0, 1.0)
     assert costs.of_trial(other) == pytest.approx(105) and costs.of_trial(short) == pytest.approx(20)
+    counted = Costs(fixed=5.0, rows=100, tokens=20.0)  # steps that count tokens: still seconds an example
+    counted.learn(
+        RECIPE.replace({"train.max_steps": 10, "train.batch_tokens": 200, "train.batch_size": None}), 25.0, 1.0
+    )
     facts = {"rows": {"test": 300}, "task": "classification"}
+    assert counted.of_test(RECIPE, facts) == pytest.approx(5 + 2 * 300 / 3 * 0.2)
     assert costs.of_test(RECIPE, facts) == pytest.approx(5 + 2 * 300 / 3 * 0.2)
 
 

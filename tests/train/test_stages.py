@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from attune import flow
-from attune.errors import RecipeError
+from attune.errors import RecipeError, UsageError
+from attune.flow_stages import _key
 from attune.recipe import Recipe
 from attune.runs import Run
 
@@ -246,6 +247,26 @@ def test_killed_in_the_second_stage_it_goes_on_to_the_same_weights(base: str, da
     subprocess.run(command, check=True, capture_output=True)
     assert left.stages[0].status["created"] == born
     assert same(weights(left), weights(whole))
+    with pytest.raises(UsageError, match="has no evaluation yet"):
+        _ = left.stages[0].results
+    flow.evaluate(left)  # stages that were not measured while they trained are now
+    assert left.results["forgetting"]["models"] == ["base", "1-general", "2-ask", "3-narrow"]
+
+
+def test_whatever_a_stage_reads_is_part_of_its_identity(base: str, data: Path, tmp_path: Path) -> None:
+    made = recipe(base, data)
+    made["stages"][1]["retain"] = {"replay": {"share": 0.2, "path": str(data / "old.jsonl")}}
+    (data / "old.jsonl").write_text((data / "ask.jsonl").read_text())
+    first = _key(Recipe.load(made).stage_recipes[1], "before")
+    assert first == _key(Recipe.load(made).stage_recipes[1], "before")
+    (data / "old.jsonl").write_text((data / "narrow.jsonl").read_text())
+    assert first != _key(Recipe.load(made).stage_recipes[1], "before")
+
+
+def test_a_stage_keeps_the_blocks_that_the_first_one_chose(base: str, data: Path) -> None:
+    """They are counted in the base before; the model that a stage left has those alone."""
+    first, second, third = Recipe.load(recipe(base, data, model={"base": base, "layers": [1]})).stage_recipes
+    assert first.model.layers == [1] and second.model.layers is None and third.model.layers is None
 
 
 def test_a_rehearsal_shows_every_stage(base: str, data: Path) -> None:

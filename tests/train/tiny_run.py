@@ -49,6 +49,24 @@ def model(*, adapter: str = "full", dropout: float = 0.0, seed: int = 0, hidden:
     return Policy(plugin(options).attach(transformers.LlamaForCausalLM(config), head="lm"), head="lm")
 
 
+def base(folder: Path, *, hidden: int = 32) -> str:
+    """A folder with an untrained Llama of one layer and the starter's tokenizer."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from attune.model.load import STARTER
+
+    tokenizer = AutoTokenizer.from_pretrained(STARTER)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden // 2, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 def store(n: int = 24, seed: int = 3) -> ExampleStore:
     """Each text counts upwards from a random start, so there is something to learn."""
     rng = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attune.records import Record
     from attune.runs import Run
 
-__all__ = ["load_suites", "subject_of", "compare_suites"]
+__all__ = ["load_suites", "subject_of", "compare_suites", "suite_figures"]
 
 
 def load_suites(choices: Sequence[SuiteChoice]) -> list[tuple[Suite, Questions]]:
@@ -88,6 +88,11 @@ def compare_suites(
         rows.append(_row(now, then, recipe, seen))
         say(f"suite {suite.label}: {now.primary} {now.value.value:.4g}, {now.seconds:.1f} s")
     return rows
+
+
+def suite_figures(rows: Sequence[SuiteRow]) -> dict[str, Any]:
+    """The tuned model's figures under the keys of `run.metrics`."""
+    return {f"suite/{row['suite']}/{name}": dict(figure) for row in rows for name, figure in row["tuned"].items()}
 
 
 def _asked(suite: Suite, questions: Questions, subject: Subject) -> Measured | str:
