@@ -140,6 +140,7 @@ def test_any_other_unfinished_trial_stays_for_a_larger_budget(tmp_path: Path) ->
     study = studies.opened(tmp_path, RECIPE.search, higher=False)
     before = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, None), Show())
     assert before._ask() is not None and before._ask() is not None
+    (tmp_path / "trials" / "trial-0001" / "checkpoints").mkdir(parents=True)  # it had begun
     own, _ = studies.running(study, RECIPE.search, 0)
     studies.told(study, own, "finished", 0.5, seconds=1.0, share=1.0)
     after = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, 60.0), Show())
