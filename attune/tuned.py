@@ -55,7 +55,9 @@ class Tuned:
         self.policy = Policy(model, head=self.manifest["head"]).to(self.device)
         self.layout = self.policy.settle()
         self.policy.eval()
-        truncate = "window" if self.manifest["head"] != "lm" else "left"
+        # Too long a request is cut as training rows were; where those were refused or left out, it is read whole.
+        asked = self.recipe.data.truncate
+        truncate = "left" if self.manifest["head"] == "lm" else asked if asked in ("left", "right") else "window"
         self.renderer = renderer_for(
             self.tokenizer,
             self.policy.config,
