@@ -13,6 +13,7 @@ import torch
 
 from attune import plugins
 from attune.data.batch import collate
+from attune.errors import RecipeError
 from attune.generate.engine import Engine
 from attune.model.policy import Policy
 from attune.recipe import Recipe, Train
@@ -231,3 +232,37 @@ def test_friendly_names_of_the_lora_family_are_understood_and_said(written: str,
         assert any(written in notice for notice in recipe.notices)
     overridden = Recipe.load({"data": {"path": "a.csv"}}, [f"adapter={written}"])
     assert getattr(overridden.adapter.options, option) == value
+
+
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ({"type": "freeze", "patterns": ["("]}, "no regular expression"),
+        ({"type": "lora", "target_modules": "(("}, "no regular expression"),
+        ({"type": "adalora", "target_modules": "(("}, "no regular expression"),
+        ({"type": "vera", "target_modules": "(("}, "no regular expression"),
+    ],
+)
+def test_a_pattern_that_cannot_be_read_is_named(adapter: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        Recipe.load({"data": {"path": "a.csv"}, "adapter": adapter})
+    assert "adapter." in caught.value.what
+
+
+def test_modules_that_are_not_there_are_not_passed_over() -> None:
+    model = torch.nn.ModuleDict({"embed_tokens": torch.nn.Embedding(4, 4)})
+    with pytest.raises(RecipeError, match="names 'embedtokens', which this base does not have"):
+        adapter_of({"type": "lora", "modules_to_save": ["embedtokens"]}).peft_config(model, "CAUSAL_LM")
+    adapter_of({"type": "lora", "modules_to_save": ["embed_tokens"]}).peft_config(model, "CAUSAL_LM")
+
+
+@pytest.mark.parametrize("kind", ["prompt_tuning", "p_tuning", "prefix"])
+def test_virtual_tokens_leave_room_for_text(kind: str) -> None:
+    from transformers import LlamaConfig
+
+    recipe = Recipe.load({"data": {"path": "a.csv"}, "adapter": {"type": kind, "tokens": 120}})
+    adapter = adapter_of({"type": kind, "tokens": 120})
+    adapter.check(recipe, head="lm", config=LlamaConfig(max_position_embeddings=128))
+    with pytest.raises(RecipeError, match="does not go with this recipe") as caught:
+        adapter.check(recipe, head="lm", config=LlamaConfig(max_position_embeddings=127))
+    assert "120 virtual tokens leave no room" in str(caught.value.why)

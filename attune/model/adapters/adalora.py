@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from attune.model.adapters.base import Targets
 from attune.model.adapters.wrapped import Wrapped
 from attune.plugins import Options
 
@@ -37,7 +38,7 @@ class AdaLora(Wrapped):
         """Strength: the update is scaled by alpha / init_r. null means 2 init_r."""
         dropout: float = pydantic.Field(0.0, ge=0, lt=1)
         """Dropout on the input of each update."""
-        target_modules: str | list[str] = "all-linear"
+        target_modules: Targets = "all-linear"
         """Which layers get an update: `all-linear`, a list of name endings, or one regular expression."""
         warmup: float = pydantic.Field(0.1, ge=0, lt=1)
         """Share of all steps before ranks begin to move."""

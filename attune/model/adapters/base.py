@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import pydantic
 
 from attune.errors import RecipeError
 from attune.plugins import Options
@@ -15,10 +17,25 @@ if TYPE_CHECKING:
 
     from attune.recipe import Recipe
 
-__all__ = ["Adapter", "Rate", "block_of", "n_blocks"]
+__all__ = ["Adapter", "Rate", "Pattern", "Targets", "block_of", "n_blocks"]
 
 # `layers.7.`, `h.7.`, `layer.7.`, `block.7.`: how transformers names the n-th block, in every family
 BLOCK = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+
+
+def _compiles(given: Any) -> Any:
+    if isinstance(given, str):
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+    return given
+
+
+Pattern = Annotated[str, pydantic.AfterValidator(_compiles)]
+"""A regular expression."""
+Targets = Annotated[str | list[str], pydantic.AfterValidator(_compiles)]
+"""Which layers: `all-linear`, a list of name endings, or one regular expression."""
 
 
 def block_of(name: str) -> int | None:

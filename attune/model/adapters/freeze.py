@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from attune.errors import RecipeError
-from attune.model.adapters.base import Rate, block_of, n_blocks
+from attune.model.adapters.base import Pattern, Rate, block_of, n_blocks
 from attune.model.adapters.full import Full
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Freeze(Full):
         """How many of the lowest transformer blocks stay frozen."""
         embeddings: bool = True
         """Whether the input embeddings stay frozen (a head tied to them then stays frozen too)."""
-        patterns: list[str] = []
+        patterns: list[Pattern] = []
         """Regular expressions searched in parameter names; every match stays frozen."""
         unfreeze: float = pydantic.Field(0.0, ge=0, le=1)
         """Share of all steps over which the blocks thaw, from the top and evenly; the head and the top block train from

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from attune.model.adapters.base import Rate
+from attune.errors import RecipeError
+from attune.model.adapters.base import Rate, Targets
 from attune.model.adapters.wrapped import Wrapped
 from attune.plugins import Options
 
@@ -34,7 +35,7 @@ class Lora(Wrapped):
         """Strength: the update is scaled by alpha / r. null means 2 r."""
         dropout: float = pydantic.Field(0.0, ge=0, lt=1)
         """Dropout on the input of each update."""
-        target_modules: str | list[str] = "all-linear"
+        target_modules: Targets = "all-linear"
         """Which layers get an update: `all-linear`, a list of name endings, or one regular expression."""
         modules_to_save: list[str] = []
         """Modules trained in full and stored beside the update (for example embed_tokens, lm_head)."""
@@ -85,6 +86,13 @@ class Lora(Wrapped):
         from peft import LoraConfig
 
         options = self.options
+        known = [name for name, _ in model.named_modules()]
+        for wanted in options.modules_to_save:
+            if not any(name.endswith(wanted) for name in known):  # PEFT would pass over it
+                raise RecipeError(
+                    f"adapter.modules_to_save names '{wanted}', which this base does not have",
+                    fix="names (endings) of its own modules, as embed_tokens or lm_head",
+                )
         return LoraConfig(
             task_type=task_type,
             r=options.r,

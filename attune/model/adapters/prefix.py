@@ -41,7 +41,7 @@ class Prefix(Virtual):
                 "recomputed layers would read keys and values that the first pass has already added to",
                 "train.gradient_checkpointing=false, or adapter.type=prompt_tuning",
             )
-        return None
+        return super().refusal(recipe, head=head, config=config)
 
     def peft_config(self, model: nn.Module, task_type: Any) -> Any:
         from peft import PrefixTuningConfig

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from attune.model.adapters.base import Targets
 from attune.model.adapters.wrapped import Wrapped, linear_names
 from attune.plugins import Options
 
@@ -28,7 +29,7 @@ class Vera(Wrapped):
         """Rank of the shared random matrices; it costs two numbers a rank and layer."""
         dropout: float = pydantic.Field(0.0, ge=0, lt=1)
         """Dropout on the input of each update."""
-        target_modules: str | list[str] = "all-linear"
+        target_modules: Targets = "all-linear"
         """Which layers get an update: `all-linear`, a list of name endings, or one regular expression."""
 
     def peft_config(self, model: nn.Module, task_type: Any) -> Any:

@@ -12,10 +12,16 @@ from attune.model.adapters.base import Adapter, Rate
 if TYPE_CHECKING:
     from torch import nn
 
+    from attune.recipe import Recipe
+
 __all__ = ["Wrapped", "Virtual", "linear_names"]
 
 HEAD = r"(.*\.)?(classifier|score)(\..*)?"
 """What PEFT takes for a new head: trained in full and stored beside the adapter."""
+
+
+SHORTEST = 8
+"""Tokens of text that virtual tokens must leave room for, as the least of `data.max_length`."""
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -53,7 +59,7 @@ class Wrapped(Adapter):
             raise RecipeError(
                 f"adapter '{self.name}' does not fit this base",
                 why=str(error).split("\n")[0][:300],
-                fix="target_modules with names from the model's own layers, or adapter.type=lora",
+                fix="options as PEFT takes them, target_modules named as in the model, or adapter.type=lora",
             ) from error
 
     def merge(self, tuned: Any) -> nn.Module:
@@ -86,6 +92,13 @@ class Virtual(Wrapped):
     starts_as_base = False
     head_factor = 0.02
     """Learning rate of a new head as a share of the prompt's, whose vectors need far larger steps."""
+
+    def refusal(self, recipe: Recipe, *, head: str, config: Any) -> tuple[str, str] | None:
+        context = getattr(config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and self.virtual_tokens + SHORTEST > context:
+            left = f"{self.virtual_tokens} virtual tokens leave no room for text in a context of {context}"
+            return left, f"adapter.tokens={max(1, context // 4)}"
+        return None
 
     @property
     def virtual_tokens(self) -> int:
