@@ -20,7 +20,8 @@ from attune.runs import Run
 from attune.show import Show
 
 if TYPE_CHECKING:
-    from attune.data.prepare import Prepared, Read
+    from attune.data.prepare import Read
+    from attune.data.prepared import Prepared
     from attune.model.parallel import Parallel
     from attune.train.stage import Trained
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from attune.data import desk
-    from attune.data.prepare import Prepared, Read
+    from attune.data.prepare import Read
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
 
 __all__ = ["SUPPRESSION", "prepare", "audit", "prepare_run", "data_key", "rehearse"]
@@ -143,7 +144,8 @@ def prepare_run(
     `found` is data that was read and divided before: the trials of a search share it, without its test part.
     """
     from attune.data.corpus_stage import prepare_corpus
-    from attune.data.prepare import read, render
+    from attune.data.prepare import read
+    from attune.data.prepared import render
     from attune.data.templating import common_words, schema_of, template_of
     from attune.evaluate.measure import check_figures
     from attune.evaluate.suites.compared import load_suites

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Message", "Completion", "Span", "Record", "Label", "ROLES", "rows_hash"]
+__all__ = ["Message", "Completion", "Span", "Record", "Label", "ROLES", "LABEL_TASKS", "rows_hash"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "text")
 """`text` is raw text outside any chat template (continued pre-training, plain prompt/completion)."""
+LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
+"""Tasks whose records have a `label`; those of other tasks have answers, or are raw text."""
 
 
 @dataclass(frozen=True, slots=True)

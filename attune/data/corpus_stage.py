@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attune.data.corpus import CorpusTokens, tokenise_corpus
 from attune.data.files import files_of
-from attune.data.prepare import Prepared, Windows
+from attune.data.prepared import Prepared, Windows
 from attune.data.render import Renderer
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from attune.data.formats.labelled import LABEL_NAMES
 from attune.data.formats.spans import spans_like
 from attune.data.formats.text import ABOUT
 from attune.errors import DataError, UsageError
+from attune.records import LABEL_TASKS
 
 __all__ = ["TASKS", "Found", "detect", "renamed"]
 
@@ -19,7 +20,6 @@ TASKS = (
     *("preference", "kto", "verifiable"),
 )
 """The tasks of `attune.evaluate.predictions`, and those that only training knows."""
-LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
 MANY_NUMBERS = 20
 """A column of more different numbers than this is hardly a class."""
 ALSO = {"verifiable": ("generation",), "labelled": ("multilabel", "regression"), "preference": ("generation",)}

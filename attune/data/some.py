@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from attune.data.examples import Example, Store
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
 
 __all__ = ["Some", "spread", "some_records", "some_validation"]
 

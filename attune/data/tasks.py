@@ -13,9 +13,11 @@ import numpy as np
 from attune.data.dedupe import digest, normalise
 from attune.data.examples import ExampleStore
 from attune.data.mix import Joined, Mix, allotted
-from attune.data.prepare import LABEL_TASKS, Prepared, Read, labels_of, read, render
+from attune.data.prepare import Read, read
+from attune.data.prepared import Prepared, labels_of, render
 from attune.data.templating import template_of
 from attune.errors import RecipeError
+from attune.records import LABEL_TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

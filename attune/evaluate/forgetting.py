@@ -18,7 +18,7 @@ from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
 from attune.evaluate.stats import bootstrap, percentiles
 
 if TYPE_CHECKING:
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
     from attune.records import Record

@@ -12,7 +12,7 @@ from attune.errors import RecipeError
 from attune.evaluate.predict import predict_labels, predict_text
 
 if TYPE_CHECKING:
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.model.policy import Policy
     from attune.objectives.base import Objective
     from attune.recipe import Recipe

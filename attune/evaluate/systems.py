@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attune import plugins
-from attune.data.prepare import kinds_of
+from attune.data.prepared import kinds_of
 from attune.data.written import WRITABLE, read_back
 from attune.evaluate.baselines.base import Context
 from attune.evaluate.predict import predict_labels, predict_text
@@ -19,7 +19,7 @@ from attune.records import Message, Record
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.model.policy import Policy
     from attune.objectives.base import Objective
     from attune.recipe import Recipe

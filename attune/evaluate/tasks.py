@@ -15,7 +15,7 @@ from attune.evaluate.systems import placed, placed_base
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
     from attune.records import Record

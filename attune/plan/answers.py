@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attune import plugins
-from attune.data.prepare import Windows
+from attune.data.prepared import Windows
 from attune.evaluate.baselines.base import Context
 from attune.evaluate.measure import metrics_for
 from attune.evaluate.predictions import Predictions
@@ -22,7 +22,7 @@ from attune.plan.suites import suite_costs
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
     from attune.records import Record

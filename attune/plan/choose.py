@@ -13,6 +13,7 @@ from attune.plan.hardware import Machine, machine
 from attune.plan.look import Look, look
 from attune.plan.sizes import memory_gib
 from attune.recipe import Recipe
+from attune.records import LABEL_TASKS
 
 __all__ = ["Choice", "choose"]
 
@@ -22,7 +23,6 @@ GOALS = (
     (r"\b(answer|chat|assistant|summar|translat|rewrit|write|generat|repl|instruct)", "generation"),
     (r"\b(pre-?train|domain text|continue)", "text"),
 )
-LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
 SMALL_WEIGHTS = 100_000_000
 """Below this, full fine-tuning is as cheap as LoRA and learns more; above it, LoRA."""
 SHORT_WORDS = 30

@@ -69,7 +69,7 @@ def prepare(folder: Path) -> None:
     """
     import torch
 
-    from attune.data.prepare import labels_of
+    from attune.data.prepared import labels_of
     from attune.evaluate.measure import watched
     from attune.flow_data import prepare_run
     from attune.model.build import build, trained_share

@@ -11,7 +11,7 @@ from attune.data.mix import Joined, Mix
 from attune.errors import RecipeError
 
 if TYPE_CHECKING:
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
     from attune.records import Record

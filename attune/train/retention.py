@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from attune.data.mix import Mix
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.evaluate.suites.base import Measured, Subject
     from attune.objectives.base import Objective
     from attune.recipe import Recipe

@@ -31,7 +31,7 @@ from attune.train.trackers import track
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
     from attune.recipe import Recipe
     from attune.runs import Run

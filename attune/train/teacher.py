@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from attune.data.batch import Loader
-    from attune.data.prepare import Prepared
+    from attune.data.prepared import Prepared
     from attune.model.policy import Policy
     from attune.objectives.base import Objective
     from attune.recipe import Recipe

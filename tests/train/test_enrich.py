@@ -16,7 +16,7 @@ import tiny_run
 from attune.data.batch import collate
 from attune.data.examples import ExampleStore
 from attune.data.mix import Joined
-from attune.data.prepare import Windows
+from attune.data.prepared import Windows
 from attune.train import enrich as enriching
 from attune.train.enrich import enrich
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from attune.data.audit.view import Section, View, finding, text_of, words
+from attune.records import LABEL_TASKS
 
 __all__ = ["missing"]
 
@@ -74,7 +75,7 @@ def _kinds(record: Any, task: str) -> list[str]:
         kinds.append("placeholder instead of a text")
     elif len(words(stripped)) <= TINY and len(stripped) < 20:
         kinds.append(f"{TINY} words or fewer")
-    if task in ("classification", "multilabel", "regression", "tagging"):
+    if task in LABEL_TASKS:
         if record.label is None:
             kinds.append("no label")
         elif isinstance(record.label, str) and record.label.strip().casefold() in PLACEHOLDERS:

@@ -12,8 +12,7 @@ from pydantic import Field
 from attune.data.clean.base import matches, settled
 from attune.data.steps import Edit, TextStep
 from attune.plugins import Options
-
-LABELLED = ("classification", "multilabel", "regression", "tagging")
+from attune.records import LABEL_TASKS
 
 BLOCKS = frozenset(
     "address article aside blockquote br center dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 "
@@ -88,7 +87,7 @@ class Markup(TextStep):
     def __init__(self, options: Any = None, context: Any = None):
         super().__init__(options, context)
         given = self.options.markdown
-        self.markdown = self.context.task in LABELLED if given is None else given
+        self.markdown = self.context.task in LABEL_TASKS if given is None else given
 
     def edits(self, text: str) -> list[Edit]:
         return settled(text, self._once)

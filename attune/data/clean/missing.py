@@ -10,10 +10,9 @@ from pydantic import model_validator
 
 from attune.data.steps import Change, Step
 from attune.plugins import Options
-from attune.records import Completion, Message, Record
+from attune.records import LABEL_TASKS, Completion, Message, Record
 
 Action = Literal["ask", "drop", "fill", "keep"]
-LABELLED = ("classification", "multilabel", "regression", "tagging")
 SHOWN = 5
 
 
@@ -60,7 +59,7 @@ class Missing(Step):
     def apply(self, record: Record, number: int = -1) -> Change | None:
         entries: list[dict[str, Any]] = []
         texts = [record.text] if record.prompt else []
-        if self.context.task not in LABELLED:
+        if self.context.task not in LABEL_TASKS:
             texts += [one.text for one in record.completions if not any(m.tool_calls for m in one.messages)]
         for text in texts:
             if (found := self._missing(text)) is not None:
@@ -70,7 +69,7 @@ class Missing(Step):
                     record, made = self._fill(record)
                     entries += made
                     break
-        if self.context.task in LABELLED and (found := self._missing_label(record.label)) is not None:
+        if self.context.task in LABEL_TASKS and (found := self._missing_label(record.label)) is not None:
             if self._seen("label", found, record) == "drop":
                 return Change.drop(record, f"label is missing: {found!r}")
             if self.actions["label"] == "fill":
@@ -80,7 +79,7 @@ class Missing(Step):
 
     def apply_held_out(self, record: Record) -> Change | None:
         """A held-out row without a label measures nothing: it goes, or is filled, as in training. Texts stay."""
-        if self.context.task not in LABELLED or (found := self._missing_label(record.label)) is None:
+        if self.context.task not in LABEL_TASKS or (found := self._missing_label(record.label)) is None:
             return None
         if self.actions["label"] == "drop":
             return Change.drop(record, f"label is missing: {found!r}; nothing to measure an answer by")
@@ -128,7 +127,7 @@ class Missing(Step):
 
         prompt = tuple(filled(message, f"prompt.{at}") for at, message in enumerate(record.prompt))
         completions: tuple[Completion, ...] = record.completions
-        if self.context.task not in LABELLED:
+        if self.context.task not in LABEL_TASKS:
             completions = tuple(
                 replace(one, messages=tuple(filled(m, f"completions.{at}.{n}") for n, m in enumerate(one.messages)))
                 for at, one in enumerate(record.completions)

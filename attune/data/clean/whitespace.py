@@ -9,8 +9,7 @@ from pydantic import Field
 
 from attune.data.steps import Edit, TextStep
 from attune.plugins import Options
-
-LABELLED = ("classification", "multilabel", "regression", "tagging")
+from attune.records import LABEL_TASKS
 
 BLANK = " \\t\\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000"
 BREAK = "\\n\\r\\x0b\\x0c\\x85\\u2028\\u2029"
@@ -37,7 +36,7 @@ class Whitespace(TextStep):
     def __init__(self, options: Any = None, context: Any = None):
         super().__init__(options, context)
         given = self.options.indentation
-        self.indentation = self.context.task not in LABELLED if given is None else given
+        self.indentation = self.context.task not in LABEL_TASKS if given is None else given
 
     def edits(self, text: str) -> list[Edit]:
         edits = []

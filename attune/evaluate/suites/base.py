@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from attune.data.templates.base import wrapped
 from attune.plugins import Options
+from attune.records import LABEL_TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from attune.records import Record
 
 __all__ = ["Suite", "Questions", "Subject", "Measured", "measure", "change"]
-
-LABEL_TASKS = ("classification", "multilabel", "regression", "tagging")
 
 
 @dataclass
