@@ -17,7 +17,7 @@ from attune.data.render import Renderer
 from attune.data.seq2seq import renderer_for
 from attune.data.templates.base import wrapped
 from attune.data.templating import template_of
-from attune.data.written import WRITABLE, instruction_for, written
+from attune.data.written import WRITABLE, instruction_for, refuse_unreadable, written
 from attune.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ def render(
     instruction = recipe.data.instruction if objective.head == "lm" else None
     if found.task == "generation" and template_of(found.split.train) not in ("none", "chat"):
         instruction = None  # it stands in the template's place
+    if objective.head == "lm" and found.task in WRITABLE:
+        refuse_unreadable(found.task, kinds_of(found.task, labels))
     if objective.head == "lm" and found.task in WRITABLE and instruction is None:
         instruction = instruction_for(found.task, kinds_of(found.task, labels), name)
     limit = recipe.data.max_length

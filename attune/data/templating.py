@@ -31,7 +31,8 @@ def as_written_task(
     skip: bool = False,
     notices: list[str],
 ) -> Iterator[Record]:
-    """The records under a template, or (`auto`) the one that fits their shape. `skip` leaves out what does not fit.
+    """The records under a template, or (`auto`) their own, or the one that fits their shape. `skip` leaves out what
+    does not fit.
 
     Raises: DataError naming the rows that are no examples of it.
     """
@@ -44,7 +45,8 @@ def as_written_task(
     bad: list[str] = []
     for record in records:
         try:
-            fitted = tagged(record, name, schema, instruction)
+            own = record.meta.get(NAME) if template == "auto" else None  # said when the data was prepared
+            fitted = tagged(record, own or name, schema, instruction)
         except ValueError as error:
             bad.append(f"{record.where or record.id}: {error}")
             if not skip and len(bad) == SHOWN:

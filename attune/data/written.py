@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from attune.errors import DataError
 from attune.records import Completion, Message, Record, Span
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "asked",
     "written",
     "read_back",
+    "refuse_unreadable",
 ]
 
 WRITABLE = ("classification", "multilabel", "tagging")
@@ -103,6 +105,21 @@ def read_back(
             return None
         return tuple(label for label in labels if label in parts)
     return _spans(said, record.text, labels)
+
+
+def refuse_unreadable(task: str, labels: Sequence[str]) -> None:
+    """Raises: DataError for labels that no written answer could name: it would be read as something else."""
+    if task == "tagging":
+        return
+    several = task == "multilabel"
+    for label in labels:
+        record = Record("", (), label=(label,) if several else label)
+        if read_back(answer_text(record), record, task, labels) != record.label:
+            raise DataError(
+                f"the label {label!r} cannot be read back from what a model writes",
+                why="several labels are written with commas between them" if several else "blanks around it are lost",
+                fix="rename it (data.prepare: [labels: {map: {OLD: NEW}}]), or objective: classify",
+            )
 
 
 def _spans(said: str, text: str, labels: Sequence[str]) -> tuple[Span, ...] | None:

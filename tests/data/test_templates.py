@@ -211,3 +211,19 @@ def test_words_that_all_rows_share_are_kept_for_later_requests() -> None:
     other = tagged(record_of("Hallo", source_lang="de", target_lang="fr"), "translate")
     assert common_words([*rows, other], brief=False) is None
     assert common_words([tagged(record_of("a"), "summarize")], brief=False) is None
+
+
+def test_a_template_that_is_named_holds_for_prepared_data_too(tmp_path: Path) -> None:
+    """Prepared records say which template they were taken for: that is a default, no order."""
+    rows = [numbered(ROWS["none"], n) for n in range(12)]
+    path = file_of(tmp_path / "rows.jsonl", rows)
+    made = flow_data.prepare({"data": {"path": path, "split": {"validation": 0}}}, out=tmp_path / "prepared")
+    train = str(made.folder / "train.jsonl")
+
+    def taken(**data: Any) -> Record:
+        recipe = Recipe.load({"data": {"path": train, "split": {"validation": 0}, **data}})
+        return read(recipe, prepared=tmp_path / "again").split.train[0]
+
+    assert taken().meta[NAME] == "none"
+    named = wrapped(taken(template="summarize", instruction="Sum it up."), brief=False)
+    assert named.meta[NAME] == "summarize" and named.text.startswith("Sum it up.\n\none number")

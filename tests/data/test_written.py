@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attune.data.written import answer_text, asked, instruction_for, read_back, written
+from attune.data.written import answer_text, asked, instruction_for, read_back, refuse_unreadable, written
+from attune.errors import DataError
 from attune.records import Completion, Message, Record, Span
 
 KINDS = ["card arrival", "card", "location", "person"]
@@ -84,3 +85,11 @@ def test_tasks_with_many_classes_are_told_apart() -> None:
     assert "59" not in instruction_for("classification", many, "mood") and "mood" in instruction_for(
         "classification", many, "mood"
     )
+
+
+@pytest.mark.parametrize(("task", "label"), [("multilabel", "late, broken"), ("classification", " padded ")])
+def test_labels_that_cannot_be_read_back_are_refused(task: str, label: str) -> None:
+    """Else every answer that names them counts as unusable, after hours of training."""
+    with pytest.raises(DataError, match="cannot be read back"):
+        refuse_unreadable(task, ["refund", label])
+    refuse_unreadable(task, ["refund", "none", "late - broken"])

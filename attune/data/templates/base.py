@@ -63,11 +63,12 @@ def choose(format: str, columns: Iterable[str]) -> str:
 
 
 def tagged(record: Record, name: str, schema: dict[str, Any] | None = None, instruction: str | None = None) -> Record:
-    """The record as an example of a task; `instruction` replaces the template's words.
+    """The record as an example of a task, whatever it was an example of before (only a text that is wrapped already
+    stays); `instruction` replaces the template's words.
 
     Raises: ValueError with the reason why it is none.
     """
-    if NAME in record.meta:
+    if TOLD in record.meta:
         return record
     words = {} if instruction is None else {WORDS: instruction}
     return _template(name).completed(replace(record, meta={**record.meta, **words, NAME: name}), schema)

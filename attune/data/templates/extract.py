@@ -12,7 +12,7 @@ from attune.records import Record
 
 
 class Extract(Template):
-    """A text and what it says as one JSON object; with a JSON Schema (`data.schema`, or the rows' own), which the
+    """A text and what it says as one JSON object; with a JSON Schema (`data.json_schema`, or the rows' own), which the
     instruction carries, which every training row must obey, and which answers are held against.
     """
 
