@@ -19,7 +19,8 @@ from attune.show import Show
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from attune.data.prepare import Prepared, Read
+    from attune.data.prepare import Read
+    from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
 
 __all__ = ["evaluate", "assess_run", "same_data"]
