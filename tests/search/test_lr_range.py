@@ -83,7 +83,7 @@ def test_a_sweep_trains_as_the_recipe_does(tiny: Any, tmp_path: Path) -> None:
     first = lr_range(plain, steps=20)
     taught = {"name": "distill", "teacher": str(tmp_path / "base"), "alpha": 1.0}
     same = lr_range({**plain, "objective": taught}, steps=20)
-    assert same.losses[0] == pytest.approx(0, abs=1e-4) < first.losses[0], "the student is its own teacher at first"
+    assert first.losses[0] > 5 and same.losses[0] == pytest.approx(0, abs=1e-3), "at first it is its own teacher"
     held = lr_range({**plain, "retain": {"l2_sp": 1000.0}}, steps=20)
     assert held.losses[0] == first.losses[0] and held.losses[-1] != first.losses[-1]
     replayed = lr_range({**plain, "retain": {"replay": 0.5}}, steps=20)
