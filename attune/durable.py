@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from attune.errors import MachineError
 
-__all__ = ["fsync_dir", "take_lock", "write_json", "write_text"]
+__all__ = ["fsync_dir", "publish", "take_lock", "write_json", "write_text"]
 
 
 def fsync_dir(path: Path) -> None:
@@ -21,6 +22,17 @@ def fsync_dir(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name, in place of what has it: every byte is on disk before the name is."""
+    for path in temporary.rglob("*"):
+        fsync_dir(path)
+    fsync_dir(temporary)
+    if final.exists():
+        shutil.rmtree(final)
+    os.rename(temporary, final)
+    fsync_dir(final.parent)
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:

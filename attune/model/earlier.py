@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attune import plugins
-from attune.durable import fsync_dir, write_json
+from attune.durable import publish, write_json
 from attune.errors import MachineError, RecipeError
 
 __all__ = ["run_behind", "whole_model", "kept_head", "writes"]
@@ -61,6 +61,8 @@ def whole_model(run: Path) -> Path:
     scored is no part of the base.
     Raises: RecipeError if the run has no model, or its adapter cannot be merged; MachineError if the disk refuses.
     """
+    from safetensors import SafetensorError
+
     manifest = _manifest(run)
     if manifest["kind"] == "model" and manifest["head"] == "lm":
         return run / "model"
@@ -79,10 +81,8 @@ def whole_model(run: Path) -> Path:
                     shutil.copyfile(file, temporary / file.name)
         lineage = {key: manifest[key] for key in ("base", "base_files", "objective", "task")}
         write_json(temporary / "manifest.json", {"kind": "base", "head": "lm", "run": run.name, **lineage})
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
-        fsync_dir(run)
-    except OSError as error:
+        publish(temporary, folder)
+    except (OSError, SafetensorError) as error:
         raise MachineError(
             f"the merged model of {run} could not be written", why=str(error), fix="free disk space"
         ) from error

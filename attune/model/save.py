@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from attune.data.seq2seq import renderer_for
 from attune.data.templating import schema_of
-from attune.durable import fsync_dir, write_json
+from attune.durable import publish, write_json
 from attune.errors import MachineError, RecipeError
 from attune.model import load as loading
 from attune.model.build import build
@@ -96,16 +97,8 @@ def save_model(
             "base_files": loading.fingerprint(recipe.model.base),
         }
         write_json(temporary / "manifest.json", manifest)
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                fd = os.open(path, os.O_RDONLY)
-                os.fsync(fd)
-                os.close(fd)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(temporary, folder)
-        fsync_dir(folder.parent)
-    except OSError as error:
+        publish(temporary, folder)
+    except (OSError, SafetensorError) as error:
         raise MachineError(
             f"the model could not be written to {folder}", why=str(error), fix="free disk space"
         ) from error

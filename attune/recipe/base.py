@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from attune import plugins
@@ -19,6 +28,7 @@ __all__ = [
     "Number",
     "Share",
     "Positive",
+    "Duration",
     "OffIsNull",
     "known",
     "seconds",
@@ -48,6 +58,15 @@ def seconds(text: str) -> float:
     if not 0 < total < float("inf"):
         raise ValueError("must be longer than zero")
     return total
+
+
+def _duration(text: str) -> str:
+    seconds(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+"""A length of time as text: 90s, 10m, 2h, 1h30m."""
 
 
 def budget_seconds(budget: str | None) -> float | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from attune.recipe.base import Number, PluginChoice, Positive, Section, Whole, known, seconds
+from attune.recipe.base import Duration, Number, PluginChoice, Positive, Section, Whole, known
 from attune.recipe.data import Data
 from attune.recipe.retain import Retain, SuiteChoice
 from attune.recipe.space import ranges
@@ -117,7 +117,7 @@ class Search(Section):
     space: dict[str, Any] = {}
     """Ranges by dotted key: `{train.learning_rate: {low: 1e-5, high: 1e-3}, adapter.r: [4, 8, 16]}`; `log` and `step`
     may stand beside `low` and `high`. Empty means the usual ones for the adapter and the task."""
-    budget: str | None = None
+    budget: Duration | None = None
     """Time for the whole search with its final test: 20m, 2h. null means as long as `trials` take."""
     trials: Positive | None = None
     """Most trials, the recipe itself counted. null means 20 without a budget, and no limit with one."""
@@ -137,13 +137,6 @@ class Search(Section):
     def _ranges(cls, space: dict[str, Any]) -> dict[str, Any]:
         ranges(space)
         return space
-
-    @field_validator("budget")
-    @classmethod
-    def _duration(cls, budget: str | None) -> str | None:
-        if budget is not None:
-            seconds(budget)
-        return budget
 
 
 class Recipe(Section):

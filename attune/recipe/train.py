@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from attune.recipe.base import Number, OffIsNull, Positive, Section, Share, Whole, known, seconds
+from attune.recipe.base import Duration, Number, OffIsNull, Positive, Section, Share, Whole, known, seconds
 
 __all__ = ["EarlyStopping", "Train"]
 
@@ -34,7 +34,7 @@ class Train(Section):
     """Passes over the training data; a fraction is fine."""
     max_steps: Positive | None = None
     """Optimiser steps. Given, it replaces `epochs`."""
-    budget: str | None = None
+    budget: Duration | None = None
     """Time for training: 90s, 10m, 2h, 1h30m. Turned into a number of steps before the first, from measured steps."""
     learning_rate: Number | None = Field(default=None, gt=0, le=10)
     """Highest learning rate. null means the usual one of the adapter."""
@@ -99,13 +99,6 @@ class Train(Section):
         if self.warmup_steps is None and self.schedule == "wsd" and self.warmup_ratio + self.decay_ratio > 1:
             raise ValueError("warmup_ratio and decay_ratio together are more than all steps")
         return self
-
-    @field_validator("budget")
-    @classmethod
-    def _duration(cls, budget: str | None) -> str | None:
-        if budget is not None:
-            seconds(budget)
-        return budget
 
     @property
     def budget_seconds(self) -> float | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attune.durable import fsync_dir
+from attune.errors import MachineError
 
 if TYPE_CHECKING:
     from attune.data.batch import Batch
@@ -56,8 +57,9 @@ def cached_fisher(
 ) -> dict[str, Tensor]:
     """`fisher`, kept by content: the same base (its fingerprint), texts and weights are never gone through twice.
 
-    Raises: MachineError, through the caller's run, if the disk is full.
+    Raises: MachineError if the disk is full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     digest = hashlib.sha256(json.dumps([base, sorted(names)]).encode())
@@ -67,12 +69,17 @@ def cached_fisher(
     if path.exists():
         return load_file(path)
     found = fisher(policy, batches, names)
-    cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    save_file({name: value.contiguous().cpu() for name, value in found.items()}, partial)
-    fd = os.open(partial, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
-    os.rename(partial, path)
-    fsync_dir(cache)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous().cpu() for name, value in found.items()}, partial)
+        fsync_dir(partial)
+        os.rename(partial, path)
+        fsync_dir(cache)
+    except (OSError, SafetensorError) as error:
+        raise MachineError(
+            f"the importances of weights could not be written to {cache}", why=str(error), fix="free disk space"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
     return found
