@@ -23,6 +23,7 @@ __all__ = ["distill", "side_by_side"]
 HARD = {"generation": "sft", "tagging": "tag"}
 """Task -> the objective that learns the data's own answers; `classify` for all other label tasks."""
 ASKED, WARM_UP, ANSWER_TOKENS = 50, 3, 48
+MORE_ROWS = "evaluate.samples=50, and for written answers evaluate.generate_rows of at least as many"
 
 
 def distill(
@@ -49,6 +50,12 @@ def distill(
             "attune distill trains one student, and this recipe has stages",
             where=recipe.where("stages"),
             fix="attune train runs its stages; or name the last stage alone, with model.base: runs/NAME",
+        )
+    if recipe.evaluate.samples <= WARM_UP:
+        raise RecipeError(
+            f"evaluate.samples is {recipe.evaluate.samples}, too few requests to measure speed with",
+            where=recipe.where("evaluate.samples"),
+            fix=MORE_ROWS,
         )
     options: Any = recipe.objective.options
     teacher = options.teacher
@@ -86,7 +93,9 @@ def side_by_side(runs: Mapping[str, Run], *, of: str) -> list[dict[str, Any]]:
 
     texts = [sample["prompt"] for sample in runs[of].results["samples"]][: ASKED + WARM_UP]
     if len(texts) <= WARM_UP:
-        raise UsageError(f"{runs[of].path} kept no test rows to ask", fix="set evaluate.samples to 50")
+        raise UsageError(
+            f"{runs[of].path} kept {len(texts)} test rows to ask, which are spent on warming up", fix=MORE_ROWS
+        )
     tuned = {name: load(run) for name, run in runs.items()}
     took: dict[str, list[tuple[float, int]]] = {name: [] for name in runs}
     for text in texts:

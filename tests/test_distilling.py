@@ -166,3 +166,12 @@ def test_an_encoder_decoder_and_a_decoder_do_not_teach_each_other_token_by_token
 def test_a_teacher_is_known_by_its_weights(tmp_path: Path) -> None:
     assert Teacher("starter").fingerprint == Teacher("starter").fingerprint
     assert Teacher("starter").run is None
+
+
+def test_speed_needs_requests_and_says_so_before_training(tickets: Path, tmp_path: Path) -> None:
+    from attune.distill import distill
+
+    small = recipe(tickets, layers=[0], objective={"name": "distill", "teacher": "starter"})
+    with pytest.raises(RecipeError, match="evaluate.samples is 3, too few") as error:
+        distill(small, ["evaluate.samples=3"], out=tmp_path / "runs")
+    assert "evaluate.generate_rows" in str(error.value.fix) and not (tmp_path / "runs").exists()
