@@ -273,7 +273,7 @@ def fit_budget(facts: dict[str, Any], recipe: Recipe, seconds: float) -> tuple[R
     notes: list[str] = []
     answers = facts.get("answers") or {}
     if skipped := answers.get("skipped"):
-        kept = [name for name in by_system(systems_asked(answers, recipe)) if name not in ("tuned", "base")]
+        kept = [name for name in by_system(systems_asked(answers, recipe)) if name not in ("tuned", "base", *skipped)]
         recipe = recipe.replace({"evaluate.baselines": kept})
         notes.append(f"left out, since the budget leaves no time to measure what they cost: {', '.join(skipped)}")
     available = 0.95 * seconds

@@ -126,6 +126,9 @@ def test_systems_of_several_tasks_add_up_and_only_written_answers_get_fewer(tmp_
     ]  # fmt: skip
     found = predict(several, recipe(tmp_path))
     assert found["systems"] == {"tuned": 50.0, "tfidf": 5.0, "few_shot": 80.0}
+    several["answers"]["skipped"] = ["few_shot"]  # there was no time to measure it on every task
+    fitted, notes, _ = fit_budget(several, recipe(tmp_path), 10_000)
+    assert fitted.evaluate.baselines == ["tfidf"] and "few_shot" in notes[0]
     fewer = predict(several, recipe(tmp_path, evaluate={"generate_rows": 50, "baselines": ["tfidf"]}))
     assert fewer["systems"] == {"tuned": 20.0, "tfidf": 5.0}
 
