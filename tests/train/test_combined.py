@@ -254,7 +254,10 @@ def test_retention_that_cannot_be(bases: dict[str, str], data: Path, tmp_path: P
 # distillation --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("adapter", [{"type": "lora", "r": 2}, {"type": "prompt_tuning", "tokens": 3}])
+@pytest.mark.parametrize(
+    "adapter",
+    [{"type": "lora", "r": 2}, pytest.param({"type": "prompt_tuning", "tokens": 3}, marks=pytest.mark.slow)],
+)
 def test_a_run_that_saved_its_adapter_alone_teaches(
     adapter: dict[str, Any], bases: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
@@ -324,6 +327,7 @@ def test_the_teacher_of_every_task_is_asked_about_its_own_rows(
     np.testing.assert_allclose(np.exp(found), said, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_distillation_within_stages(bases: dict[str, str], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     made = recipe(bases["four"], data, model={"layers": [0, 3]}, name="course")
