@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from attune import __version__, stopping
-from attune.cli_data import Json, Set
 from attune.cli_data import app as data_app
 from attune.cli_distill import distill
 from attune.cli_import import import_
+from attune.cli_options import Budget, Goal, Json, Out, Overrides, Quiet, RunDir, Set, Target, Test, Validation
 from attune.cli_plan import plan
+from attune.cli_runs import chat, compare, ls, show
 from attune.cli_search import search
 from attune.errors import AttuneError, Interrupted
 
@@ -30,13 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder that holds the runs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
-RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 
 
 def main() -> None:
@@ -123,13 +117,11 @@ def _finish(run: Any, as_json: bool) -> None:
 @app.command()
 def run(
     data: Annotated[str, typer.Argument(help="A data file or folder.", show_default=False)],
-    goal: Annotated[
-        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for everything, such as 10m or 2h.")] = None,
-    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
-    validation: Annotated[str | None, typer.Option(help="A file of validation rows.")] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    goal: Goal = None,
+    budget: Budget = None,
+    test: Test = None,
+    validation: Validation = None,
+    target: Target = None,
     set_: Set = None,
     out: Out = Path("runs"),
     as_json: Json = False,
@@ -228,121 +220,10 @@ def evaluate(
     _finish(flow.evaluate(run, suites=suite or [], show=Terminal(quiet=quiet)), as_json)
 
 
-@app.command()
-def chat(
-    run: RunDir,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=8192, help="Longest answer, in tokens.")] = 256,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, max=5, help="0 always takes the likeliest token; else as it was evaluated.")
-    ] = None,
-) -> None:
-    """Talk to a run's model; a classifier or tagger labels each line. Reads plain lines when there is no terminal."""
-    from attune.generate.chat import chat as talk
-    from attune.generate.chat import classify_loop
-    from attune.records import Message
-    from attune.tuned import load
-
-    tuned = load(run)
-    if tuned.writes:
-        drawn = tuned.recipe.evaluate.temperature if temperature is None else temperature
-        talk(tuned.engine, tuned.prompt_ids, max_new_tokens=max_new_tokens, temperature=drawn)
-    elif tuned.task in ("classification", "multilabel"):
-        classify_loop(lambda text: tuned.predict([text]).scores[0], tuned.labels)  # type: ignore[index]
-    else:
-        for line in sys.stdin:
-            if line.strip():
-                text = tuned.prepared([Message("user", line.strip())]).text
-                answer = tuned.predict([text]).outputs[0]
-                shown = (
-                    [[text[span.start : span.end], span.label] for span in answer]
-                    if tuned.task == "tagging"
-                    else answer
-                )
-                print(json.dumps(shown, ensure_ascii=False), flush=True)
-
-
-@app.command()
-def show(run: RunDir, as_json: Json = False) -> None:
-    """What a run is and what came of it."""
-    from attune.evaluate.forgetting_view import matrix_tables
-    from attune.evaluate.report import summary_table
-    from attune.runs import Run
-    from attune.terminal import out
-
-    found = Run(run)
-    evaluated = (found.path / "evaluation" / "results.json").exists()
-    if as_json:
-        print(
-            json.dumps(
-                {"run": str(found.path), "status": found.status, "metrics": found.metrics if evaluated else {}},
-                ensure_ascii=False,
-            )
-        )
-        return
-    status = found.status
-    out.print(f"{found.path}: {status['state']}" + (f" ({status['why']})" if status.get("why") else ""), markup=False)
-    for stage in found.stages:
-        out.print(f"  {stage.path.name}: {stage.status['state']}", markup=False)
-    if evaluated:
-        results: Any = found.results
-        for table in matrix_tables(results["forgetting"]) if results.get("forgetting") else []:
-            out.print(table)
-        out.print(summary_table(results))
-        out.print(f"Verdict: {results['verdict']['word']}. {results['verdict']['sentence']}", markup=False)
-        out.print(f"Report: {found.path / 'report.html'}", markup=False)
-
-
-@app.command()
-def ls(out: Out = Path("runs"), as_json: Json = False) -> None:
-    """The runs of a folder, oldest first."""
-    from rich.table import Table
-
-    from attune.runs import list_runs
-    from attune.terminal import out as console
-
-    rows = []
-    for found in list_runs(out):
-        evaluated = (found.path / "evaluation" / "results.json").exists()
-        results = found.results if evaluated else {}
-        key = results.get("primary")
-        value = results["systems"][0]["metrics"].get(key, {}).get("value") if evaluated else None
-        rows.append(
-            {
-                "run": found.path.name,
-                "state": found.status["state"],
-                "base": results.get("base"),
-                "metric": key,
-                "value": value,
-                "verdict": (results.get("verdict") or {}).get("word"),
-            }
-        )
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
-        return
-    if not rows:
-        print(f"no runs in {out}", file=sys.stderr)
-        return
-    table = Table(box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
-            *(
-                "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-                for value in row.values()
-            )
-        )
-    console.print(table)
-
-
-@app.command()
-def compare(first: RunDir, second: RunDir, as_json: Json = False) -> None:
-    """Two runs on the same test rows: the difference of their main figure, with its interval and p."""
-    from attune.evaluate.compare import compare as compare_runs
-    from attune.runs import Run
-
-    found = compare_runs(Run(first), Run(second))
-    print(json.dumps(found, ensure_ascii=False) if as_json else found["sentence"])
+app.command()(chat)
+app.command()(show)
+app.command()(ls)
+app.command()(compare)
 
 
 @app.command()
@@ -386,11 +267,9 @@ def explain(
 def init(
     data: Annotated[str, typer.Argument(help="A data file or folder.", show_default=False)],
     file: Annotated[Path, typer.Option("--recipe", help="Where to write it.")] = Path("recipe.yaml"),
-    goal: Annotated[
-        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
-    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
+    goal: Goal = None,
+    target: Target = None,
+    test: Test = None,
     set_: Set = None,
 ) -> None:
     """Write the recipe that `attune run` would choose, to be edited and trained."""

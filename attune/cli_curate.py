@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attune.cli_options import Json
+
 if TYPE_CHECKING:
     from attune.curate.writers import Writer
 
@@ -26,7 +28,6 @@ Options = Annotated[
 ]
 Classes = Annotated[str | None, typer.Option("--classes", help="The classes, by comma.")]
 Made = Annotated[Path, typer.Option("--out", help="Folder for records.jsonl, review.jsonl and the journal.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the account as one JSON object on stdout.")]
 
 
 def data_synthesize(
@@ -48,7 +49,8 @@ def data_synthesize(
     given, endpoint = _options(set_)
     given = {"task": task, **given}
     if classes:
-        given["labels"] = {"classes": _listed(classes), **given.get("labels", {})}
+        labels = given.get("labels", {})
+        given["labels"] = {"classes": _listed(classes), **labels} if isinstance(labels, dict) else labels
     options = _checked(SynthesisOptions, given)
     account = synthesize(sources, out, _writer(model, base_url, run, endpoint, out), options, say=_say(as_json))
     _told(account, account["records"], out, as_json)
@@ -139,8 +141,13 @@ def _options(pairs: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
         *above, last = key.split(".")
         for part in above:
             at = at.setdefault(part, {})
+            if not isinstance(at, dict):
+                raise UsageError(f"--set {pair}: {part} has a value already", fix="give one of the two")
         at[last] = value
-    return found, found.pop("endpoint", {})
+    endpoint = found.pop("endpoint", {})
+    if not isinstance(endpoint, dict):
+        raise UsageError(f"endpoint is a group of options, not {endpoint!r}", fix="--set endpoint.concurrency=2")
+    return found, endpoint
 
 
 def _checked(kind: Any, given: dict[str, Any]) -> Any:
@@ -172,6 +179,11 @@ def _writer(model: str | None, base_url: str | None, run: Path | None, endpoint:
         from attune.curate.writers import LocalWriter
         from attune.tuned import load
 
+        if unknown := sorted(set(endpoint) - {"temperature", "max_tokens"}):
+            raise UsageError(
+                f"endpoint.{unknown[0]} has no meaning for a model of this machine",
+                fix="one of: endpoint.temperature, endpoint.max_tokens",
+            )
         return LocalWriter(load(run), journal=out / "journal", **endpoint)
     from attune.endpoint import Endpoint, EndpointOptions
 

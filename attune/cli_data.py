@@ -10,21 +10,15 @@ import typer
 
 from attune.cli_curate import data_distill, data_review, data_synthesize
 from attune.cli_label import data_label
+from attune.cli_options import Columns, Json, Set, Target, Test
 
-__all__ = ["app", "Json", "Set"]
+__all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Data before training: look, clean, redact, audit, label, make, forget.")
 app.command("label")(data_label)
 app.command("synthesize")(data_synthesize)
 app.command("distill")(data_distill)
 app.command("review")(data_review)
-
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a recipe key: --set train.epochs=2. May be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
-Columns = Annotated[list[str] | None, typer.Option("--column", help="Ours=yours: --column text=note. May be repeated.")]
-Target = Annotated[str | None, typer.Option("--target", help="The column to predict.")]
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str]:
@@ -109,7 +103,7 @@ def data_prepare(
     steps: Annotated[
         str | None, typer.Option("--steps", help="Steps in order, by comma; more options in a recipe: data.prepare.")
     ] = None,
-    test: Annotated[str | None, typer.Option("--test", help="A held-out file.")] = None,
+    test: Test = None,
     column: Columns = None,
     target: Target = None,
     accept: Annotated[
@@ -144,7 +138,7 @@ def data_prepare(
 def data_audit(
     path: Annotated[str, typer.Argument(help="A data file or folder, or a recipe (.yaml).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for audit.html and audit.json.")] = Path("audit"),
-    test: Annotated[str | None, typer.Option("--test", help="A held-out file.")] = None,
+    test: Test = None,
     column: Columns = None,
     target: Target = None,
     set_: Set = None,

@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from attune import stopping
-from attune.cli_data import Json, Set
+from attune.cli_options import Json, Out, Overrides, Quiet, Set
 
 __all__ = ["distill"]
 
 
 def distill(
     recipe: Annotated[str, typer.Argument(help="A recipe with objective: {name: distill, ...}.", show_default=False)],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Recipe overrides.", show_default=False)] = None,
+    overrides: Overrides = None,
     set_: Set = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder that holds the runs.")] = Path("runs"),
+    out: Out = Path("runs"),
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train teacher, student and the student without a teacher; print quality, size and speed side by side."""
     from attune.distill import distill as teach

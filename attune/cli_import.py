@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attune.cli_data import Json
+from attune.cli_options import Json
 
 __all__ = ["import_"]
 

@@ -9,32 +9,30 @@ from typing import Annotated
 import typer
 
 from attune import stopping
-from attune.cli_data import Json, Set
+from attune.cli_options import Budget, Goal, Json, Quiet, Set, Target, Test, Validation
 
 __all__ = ["plan"]
 
 
 def plan(
     source: Annotated[str, typer.Argument(help="A data file or folder, or a recipe.yaml.", show_default=False)],
-    goal: Annotated[
-        str | None, typer.Option(help="What the model is for, in your words; held against what the data looks like.")
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for everything, such as 10m or 2h.")] = None,
+    goal: Goal = None,
+    budget: Budget = None,
     hardware: Annotated[
         str, typer.Option(help="here (measured), cpu, or a machine of the table: h200, a100-80g, rtx4090, ...")
     ] = "here",
     licence: Annotated[str | None, typer.Option(help="Only bases under this licence: a name, or permissive.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="What an hour of the machine costs.")] = None,
-    test: Annotated[str | None, typer.Option(help="A file of held-out rows.")] = None,
-    validation: Annotated[str | None, typer.Option(help="A file of validation rows.")] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    test: Test = None,
+    validation: Validation = None,
+    target: Target = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the recipe here, with its reasons.")] = None,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Choose and advise only: no model is loaded.")
     ] = False,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """What to tune and how, whether to tune at all, and what it will take in time and memory."""
     from attune.durable import write_text

@@ -11,15 +11,15 @@ from typing import Annotated
 import typer
 
 from attune import stopping
+from attune.cli_options import Json, Overrides, Quiet, Set
 
 __all__ = ["search"]
 
 
 def search(
     recipe: Annotated[str, typer.Argument(help="A recipe.yaml.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Recipe overrides: train.epochs=2 data.test=test.csv", show_default=False)
-    ] = None,
+    overrides: Overrides = None,
+    set_: Set = None,
     budget: Annotated[
         str | None, typer.Option(help="Time for everything, the final test counted, such as 20m or 2h.")
     ] = None,
@@ -34,27 +34,26 @@ def search(
     ] = False,
     steps: Annotated[int, typer.Option(min=20, max=10_000, help="Steps of --lr-range.")] = 100,
     out: Annotated[Path, typer.Option("--out", help="Folder that holds the searches.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Look for better settings on validation rows, and say on test rows whether the gain is real."""
     from attune.terminal import Terminal
 
     stopping.stop_in_order()
     show = Terminal(quiet=quiet)
+    changes = [*(overrides or []), *(set_ or [])]
     if lr_range:
         from attune.search.lr_range import lr_range as sweep
 
-        tested = sweep(recipe, overrides or [], steps=steps, out=out, show=show)
+        tested = sweep(recipe, changes, steps=steps, out=out, show=show)
         print(json.dumps(asdict(tested)) if as_json else tested.sentence)
         if not as_json:
             print(f"Curve: {out / 'lr-range.html'}", file=sys.stderr)
         return
     from attune.search.search import search as look
 
-    found = look(
-        recipe, overrides or [], budget=budget, trials=trials, space=space or [], workers=workers, out=out, show=show
-    )
+    found = look(recipe, changes, budget=budget, trials=trials, space=space or [], workers=workers, out=out, show=show)
     best = next((row for row in found.trials if found.run and row["name"] == found.run.path.name), None)
     following = [f"attune chat {found.run.path}", f"attune train {found.path / 'best.yaml'}"] if found.run else []
     if as_json:

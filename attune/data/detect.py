@@ -176,6 +176,13 @@ def _table(
                 fix=f"name it: columns: {{text: ...}}; there are {_some(list(values))}",
             )
         text = next((key for key in free if key == "text"), None) or max(free, key=lambda key: free[key])
+        for ours, theirs in columns.items():
+            if ours != "label" and texts.get(theirs, 0) > free[text]:
+                raise DataError(
+                    f"the column '{theirs}' is named {ours}, so the text would be the shorter '{text}'",
+                    where=where,
+                    fix=f"columns: {{text: {theirs}}}, or {{text: {text}}} if that is meant",
+                )
         because = "by its name" if text == "text" else f"the longest texts, {free[text]:.0f} characters on average"
     columns = {**columns, "text": text, "label": label}
     column = values.get(label, [])

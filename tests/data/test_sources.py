@@ -314,3 +314,18 @@ def test_check_needs_little_memory(tmp_path):
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     peak = int(run.stdout) >> 10
     assert path.stat().st_size > 100 << 20 and peak < 100, f"{peak} MiB for a file of 110 MiB"
+
+
+def test_a_mapped_name_that_means_nothing_does_not_make_another_column_the_text(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"note": f"a long note number {n} about a parcel", "short": f"n {n}", "kind": "ab"[n % 2]})
+            + "\n"
+            for n in range(12)
+        )
+    )
+    with pytest.raises(DataError, match="the column 'note' is named txt") as refused:
+        load_records(path, columns={"txt": "note"}, target="kind")
+    assert "text: note" in refused.value.fix
+    assert load_records(path, columns={"group": "short"}, target="kind").records[0].text.startswith("a long note")
