@@ -34,16 +34,20 @@ class Preflight:
     notices: list[str] = field(default_factory=list)
     store: ExampleStore | None = None
     renderer: Renderer | None = None
+    labels: Sequence[str] = ()
+    """Names of the classes, where an example's target is the number of one."""
 
     def preview(self, n: int = 3, *, markup: bool = False) -> str:
         """n examples as text, supervised parts as `⟦...⟧`, or as rich markup for a terminal."""
         if self.store is None or self.renderer is None or not len(self.store):
             return ""
         chosen = np.unique(np.linspace(0, len(self.store) - 1, num=min(n, len(self.store))).astype(int))
-        return "\n".join(_sample(self.store[int(number)], int(number), self.renderer, markup) for number in chosen)
+        return "\n".join(
+            _sample(self.store[int(number)], int(number), self.renderer, markup, self.labels) for number in chosen
+        )
 
 
-def _sample(example: Example, number: int, renderer: Renderer, markup: bool) -> str:
+def _sample(example: Example, number: int, renderer: Renderer, markup: bool, labels: Sequence[str] = ()) -> str:
     decode = renderer.encoder.backend.decode
     source = [] if example.source is None else example.source.tolist()
     ids = source + example.ids.tolist()
@@ -63,7 +67,8 @@ def _sample(example: Example, number: int, renderer: Renderer, markup: bool) -> 
         text += part
     head = f"--- example {number}: {len(ids)} tokens, {int(scored.sum())} supervised"
     if example.target is not None and np.ndim(example.target) == 0:
-        head += f", target {example.target}"
+        named = np.issubdtype(np.asarray(example.target).dtype, np.integer) and int(example.target) < len(labels)
+        head += f", label {labels[int(example.target)]}" if named else f", target {example.target}"
     return f"{head} ---\n{text}\n"
 
 
@@ -126,7 +131,8 @@ def preflight(
         first, *others = problems
         first.why = "; ".join(filter(None, [first.why, *(f"also: {other.what}" for other in others)])) or None
         raise DataError(first.what, where=first.where, why=first.why, fix=first.fix)
-    return Preflight(_facts(stores, renderer, answering), _notices(renderer, answering), store, renderer)
+    labels = () if isinstance(objective, str) else tuple(objective.labels)
+    return Preflight(_facts(stores, renderer, answering), _notices(renderer, answering), store, renderer, labels)
 
 
 def _empty(store: ExampleStore, records: Sequence[Record], answering: bool) -> list[DataError]:
