@@ -35,7 +35,7 @@ DESK = {
         {"label_noise": {"action": "drop", "threshold": 0.3, "rounds": 2, "embeddings": True}},
         *DUPLICATES,
     ],
-    "claims": [*TEXT, "dates", "citations", "numbers", {"labels": {"mode": "auto"}}, *DUPLICATES],
+    "claims": ["pii", *TEXT, "markup", "dates", "citations", "numbers", {"labels": {"mode": "auto"}}, *DUPLICATES],
 }
 RECIPE: dict[str, dict[str, Any]] = {
     "banking77": {
