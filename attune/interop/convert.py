@@ -10,7 +10,8 @@ from typing import Any
 from attune import plugins
 from attune.errors import AttuneError, RecipeError, UsageError
 from attune.interop.base import Draft, Entry, Importer
-from attune.interop.document import Document, Source, read_document
+from attune.interop.document import Document, Source
+from attune.interop.reading import read_document
 from attune.recipe import Recipe
 from attune.recipe.yaml import shown
 

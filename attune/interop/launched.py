@@ -7,6 +7,7 @@ from pathlib import Path
 from attune.interop.base import Draft, Rule, dropped
 from attune.interop.common import ELSEWHERE, SPEED
 from attune.interop.document import Given, Source, Unread
+from attune.interop.reading import read_document
 from attune.interop.shell import Command, options
 
 __all__ = ["LAUNCHERS", "TABLE", "config_file", "source"]
@@ -64,8 +65,6 @@ def config_file(draft: Draft, source: Source) -> None:
     named = draft.one("config")
     if named is None or not isinstance(named.value, str):
         return
-    from attune.interop.document import read_document
-
     folder = Path(source.where.rsplit(":", 1)[0]).parent
     for path in (folder / named.value, Path(named.value)):
         if path.is_file() and path.suffix in (".yml", ".yaml", ".json"):
