@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from attune.runs import Run
-from attune.search.worker import FACTS
 
 __all__ = ["judged", "luck", "figure_of"]
 
 
-def judged(folder: Path, winner: str, default: str) -> dict[str, Any]:
+def judged(folder: Path, facts: dict[str, Any], winner: str, default: str) -> dict[str, Any]:
     """The winner against the recipe itself on validation and test, and the sentence that may be said of it.
 
     Shapes: statistics.npz holds one row per test row and metric.
@@ -22,7 +21,6 @@ def judged(folder: Path, winner: str, default: str) -> dict[str, Any]:
 
     from attune.evaluate.compare import compare
 
-    facts = json.loads((folder / "data" / FACTS).read_text())
     best = Run(folder / "trials" / winner)
     n_test = best.results["systems"][0]["metrics"][best.results["primary"]]["n"]
     name = facts["primary"]

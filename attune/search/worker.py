@@ -149,7 +149,8 @@ def judge(folder: Path, winner: str, default: str = "") -> None:
     from attune import flow
     from attune.search.judge import judged
 
-    for source in json.loads((folder / "data" / FACTS).read_text())["sources"]:
+    facts = json.loads((folder / "data" / FACTS).read_text())
+    for source in facts["sources"]:
         with open(source["path"], "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != source["sha256"]:
                 raise DataError(
@@ -174,7 +175,7 @@ def judge(folder: Path, winner: str, default: str = "") -> None:
         status = {key: fact for key, fact in run.status.items() if key != "data_hash"}
         write_json(run.path / "status.json", status)  # its tokens were those without a test part
         flow.evaluate(run, found=found)
-    write_json(folder / "comparison.json", judged(folder, winner, default))
+    write_json(folder / "comparison.json", judged(folder, facts, winner, default))
 
 
 def withheld(recipe: Recipe) -> Recipe:
