@@ -12,11 +12,11 @@ from typing import Any
 
 from attune.errors import MachineError
 
-__all__ = ["fsync_dir", "publish", "take_lock", "write_json", "write_text"]
+__all__ = ["fsync", "publish", "take_lock", "write_json", "write_text"]
 
 
-def fsync_dir(path: Path) -> None:
-    """Make a rename or a new name in `path` survive a power cut."""
+def fsync(path: Path) -> None:
+    """Make what a file holds, or the names that a folder holds, survive a power cut."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -27,12 +27,12 @@ def fsync_dir(path: Path) -> None:
 def publish(temporary: Path, final: Path) -> None:
     """Give a finished folder its name, in place of what has it: every byte is on disk before the name is."""
     for path in temporary.rglob("*"):
-        fsync_dir(path)
-    fsync_dir(temporary)
+        fsync(path)
+    fsync(temporary)
     if final.exists():
         shutil.rmtree(final)
     os.rename(temporary, final)
-    fsync_dir(final.parent)
+    fsync(final.parent)
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:
@@ -49,7 +49,7 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
         raise MachineError(
             f"cannot write {path}", why=str(error), fix="free disk space or choose another --out"
         ) from error
-    fsync_dir(path.parent)
+    fsync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

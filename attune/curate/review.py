@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from attune.durable import fsync_dir
+from attune.durable import fsync
 from attune.errors import DataError, UsageError
 from attune.records import Record
 
@@ -135,7 +135,7 @@ class Review:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        fsync_dir(self.folder)
+        fsync(self.folder)
 
 
 def _cut_torn(file: Any) -> None:

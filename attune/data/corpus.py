@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune.data.documents import Document, as_turns, documents
+from attune.durable import fsync
 from attune.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,9 +161,7 @@ def tokenise_corpus(
                 raise
             shutil.rmtree(temporary, ignore_errors=True)
             return _reopen(out, recipe)  # another process was faster
-        parent = os.open(out.parent, os.O_RDONLY)
-        os.fsync(parent)
-        os.close(parent)
+        fsync(out.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

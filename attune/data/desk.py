@@ -19,7 +19,7 @@ from typing import IO, Any
 from attune import plugins
 from attune.data.spool import ENCODE, Spool, SpoolWriter
 from attune.data.steps import Context, Step
-from attune.durable import fsync_dir, write_json
+from attune.durable import fsync, write_json
 from attune.errors import DataError, MachineError
 from attune.records import Record
 
@@ -83,10 +83,10 @@ def prepare_parts(
                 "sha256": hashes,
             }
             write_json(temporary / "facts.json", result)  # the last file: with it the folder is whole
-            fsync_dir(temporary)
+            fsync(temporary)
             shutil.rmtree(folder, ignore_errors=True)  # a folder without facts.json is none of ours that counts
             os.replace(temporary, folder)
-            fsync_dir(root)
+            fsync(root)
         except OSError as error:
             raise MachineError(
                 f"cannot write the prepared data in {root}",

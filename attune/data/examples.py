@@ -15,6 +15,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from attune.durable import fsync
 from attune.errors import DataError
 
 __all__ = ["Example", "ExampleStore", "IGNORED", "Store"]
@@ -356,11 +357,7 @@ class ExampleStore(Sequence[Example]):
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        handle = os.open(directory.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        fsync(directory.parent)
         return directory
 
     @classmethod

@@ -17,7 +17,7 @@ from typing import Any
 from attune.data.files import kind_of
 from attune.data.privacy.find import Finder
 from attune.data.suppress import Suppression, digit_runs, strings_of, words_of
-from attune.durable import fsync_dir, write_json
+from attune.durable import fsync, write_json
 from attune.errors import MachineError, UsageError
 from attune.runs import list_runs
 
@@ -328,7 +328,7 @@ def _rewrite(file: Path, lines: set[int]) -> None:
         raise MachineError(
             f"cannot write {file}", why=str(error), fix="free disk space, check its permissions; then run it again"
         ) from error
-    fsync_dir(file.parent)
+    fsync(file.parent)
 
 
 def _restated(folder: Path) -> None:

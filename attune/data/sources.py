@@ -19,7 +19,7 @@ from attune.data.files import files_of
 from attune.data.formats.base import Bad, Drop, Format
 from attune.data.rows import BadRow, Where, iter_rows
 from attune.data.spool import Spool, spooled, told
-from attune.durable import fsync_dir
+from attune.durable import fsync
 from attune.errors import DataError, MachineError, UsageError
 from attune.records import Record
 
@@ -189,7 +189,7 @@ class _Replace:
             self.file.close()
             if kind is None:
                 os.replace(self.temporary, self.path)
-                fsync_dir(self.path.parent)
+                fsync(self.path.parent)
         except OSError as failure:
             error, kind = failure, OSError
         self.temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attune.durable import fsync_dir
+from attune.durable import fsync
 from attune.errors import DataError, MachineError
 
 __all__ = ["save", "load", "verify", "steps", "latest", "prune", "Checkpoint"]
@@ -67,12 +67,12 @@ def save(
         manifest = temporary / MANIFEST
         body = json.dumps({"step": step, "fingerprint": fingerprint, "files": entries})
         manifest.write_text(_signed(body))
-        _fsync(manifest)
-        fsync_dir(temporary)
+        fsync(manifest)
+        fsync(temporary)
         if final.exists():  # the same step saved again after a resume: same content, the old one goes
             shutil.rmtree(final)
         os.rename(temporary, final)
-        fsync_dir(folder)
+        fsync(folder)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         full = (
@@ -98,16 +98,8 @@ def _signed(body: str) -> str:
     return f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n"
 
 
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _seal(path: Path) -> dict[str, Any]:
-    _fsync(path)
+    fsync(path)
     with open(path, "rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from attune.data.batch import collate, micro_batches
-from attune.durable import fsync_dir, write_json
+from attune.durable import fsync, write_json
 from attune.errors import DivergedError, MachineError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _score(
             write_json(partial / "scores.json", {**facts, "rows": rows, "seconds": seconds})
             (partial / "progress.json").unlink(missing_ok=True)
             os.rename(partial, folder)
-            fsync_dir(folder.parent)
+            fsync(folder.parent)
     except OSError as error:
         raise MachineError(
             f"the teacher's scores could not be written to {folder}", why=str(error), fix="free disk space"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attune.durable import fsync_dir
+from attune.durable import fsync
 from attune.errors import MachineError
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def cached_fisher(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous().cpu() for name, value in found.items()}, partial)
-        fsync_dir(partial)
+        fsync(partial)
         os.rename(partial, path)
-        fsync_dir(cache)
+        fsync(cache)
     except (OSError, SafetensorError) as error:
         raise MachineError(
             f"the importances of weights could not be written to {cache}", why=str(error), fix="free disk space"

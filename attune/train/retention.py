@@ -15,7 +15,7 @@ from torch import Tensor
 from attune.data.batch import collate
 from attune.data.some import some_validation
 from attune.data.tasks import evened
-from attune.durable import fsync_dir
+from attune.durable import fsync
 from attune.errors import DataError, RecipeError
 from attune.evaluate.likelihood import text_example
 from attune.evaluate.measure import quick_figures
@@ -262,8 +262,8 @@ class Retention:
         path = self.run.path / "data" / "start.safetensors"
         if self.new and fresh and self.run.writes:
             save_file({name: found[name].cpu().contiguous() for name in sorted(self.new)}, path)
-            fsync_dir(path)  # a checkpoint that is whole needs it
-            fsync_dir(path.parent)
+            fsync(path)  # a checkpoint that is whole needs it
+            fsync(path.parent)
         elif self.new and not fresh:
             found |= {name: value.to(found[name].device) for name, value in load_file(path).items()}
         return found

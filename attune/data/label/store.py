@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from attune.durable import fsync_dir
+from attune.durable import fsync
 from attune.errors import DataError, MachineError
 from attune.records import Label, Span
 
@@ -109,7 +109,7 @@ class Store:
                 new = not self.path.exists()
                 self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
                 if new:
-                    fsync_dir(self.path.parent)
+                    fsync(self.path.parent)
                 with self._alone():
                     self._read(repair=True)
             else:
