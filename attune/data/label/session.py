@@ -185,7 +185,7 @@ class Session:
         return self.next()
 
     def progress(self) -> Progress:
-        mine = [rows[self.annotator] for rows in self.store.labels.values() if self.annotator in rows]
+        mine = [row for rows in self.store.labels.values() for row in rows.values() if row.annotator == self.annotator]
         guessed = [row for row in mine if row.prelabel is not None]
         times = [row.seconds for row in mine if row.seconds is not None]
         labelled = self._labelled()

@@ -96,7 +96,7 @@ class Store:
         self.torn = ""
         self.setup: Setup | None = None
         self.labels: dict[str, dict[str, Row]] = {}
-        """Item -> annotator -> the label that holds now."""
+        """Item -> annotator (see `_slot`) -> the label that holds now."""
         self.skipped: dict[str, set[str]] = {}
         """Annotator -> items."""
         self._done: dict[str, list[tuple[Row, Row | None]]] = {}
@@ -158,7 +158,7 @@ class Store:
 
     @property
     def annotators(self) -> list[str]:
-        return sorted({name for rows in self.labels.values() for name in rows})
+        return sorted({row.annotator for rows in self.labels.values() for row in rows.values()})
 
     def close(self) -> None:
         if self._file is not None:
@@ -284,18 +284,23 @@ class Store:
                 if back.action == "skip":
                     skipped.discard(back.id)
                 elif before is None:
-                    self.labels.get(back.id, {}).pop(back.annotator, None)
+                    self.labels.get(back.id, {}).pop(_slot(back), None)
                 else:
-                    self.labels[back.id][back.annotator] = before
+                    self.labels[back.id][_slot(back)] = before
         elif row.action == "skip":
             done.append((row, None))
             skipped.add(row.id)
         else:
-            done.append((row, of_item.get(row.annotator)))
-            of_item[row.annotator] = row
+            done.append((row, of_item.get(_slot(row))))
+            of_item[_slot(row)] = row
             skipped.discard(row.id)
         if not of_item:
             self.labels.pop(row.id, None)
+
+
+def _slot(row: Row) -> str:
+    """Who settles a disagreement has often voted on it: the vote stays one, and agreement is measured on it."""
+    return f"{row.annotator}\0adjudicated" if row.source == "adjudicated" else row.annotator
 
 
 def _cut(raw: bytes) -> bool:

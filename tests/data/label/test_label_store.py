@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from attune.data.label.agreement import agreement
 from attune.data.label.decide import decide, export, units_of
 from attune.data.label.items import load_texts
 from attune.data.label.store import Row, Setup, Store
@@ -183,6 +184,21 @@ def test_decisions() -> None:
     assert said(("a",), ()) == (None, "undecided", 0.0)
     one, two = Span(0, 3, "PER"), Span(5, 8, "ORG")
     assert said((one, two), (two,), (two, one)) == ((one, two), "majority", 0.67)
+
+
+def test_an_annotator_who_settles_keeps_the_vote(tmp_path: Path) -> None:
+    store = Store(tmp_path / "l.jsonl")
+    for number in range(10):
+        label(store, str(number), "ann", "xy"[number % 2])
+        label(store, str(number), "bo", "xy"[number % 2] if number else "y")
+    before = agreement(units_of(store)).pairs
+    label(store, "0", "ann", "y", source="adjudicated")
+    assert agreement(units_of(store)).pairs == before and before["ann", "bo"].value < 1
+    made = decide(store.labels["0"])
+    assert (made.label, made.how, made.annotators, made.agreement) == ("y", "adjudicated", 2, 0.5)
+    assert store.annotators == ["ann", "bo"]
+    store.add(Row("", "ann", action="undo"))
+    assert decide(store.labels["0"]).how == "undecided"
 
 
 def test_export_reads_back_as_training_data(tmp_path: Path) -> None:
