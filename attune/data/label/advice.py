@@ -124,12 +124,14 @@ def _answers(
     columns = [labels.index(label) for label in often]
     inner = every - every // FOLDS
     sizes = [max(2, round(share * inner)) for share in SHARES]
+    # Labels are divided evenly among the folds where one of them has enough texts for that.
+    even = not several and max(Counter(targets).values()) >= FOLDS
     for repeat in range(REPEATS):
         state = int(rng.integers(1 << 31))
-        folds: Any = (KFold if several else StratifiedKFold)(FOLDS, shuffle=True, random_state=state)
+        folds: Any = (StratifiedKFold if even else KFold)(FOLDS, shuffle=True, random_state=state)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a label with fewer texts than folds: said in the advice
-            parts = list(folds.split(np.zeros(every), None if several else np.array(targets, dtype=object).astype(str)))
+            parts = list(folds.split(np.zeros(every), np.array(targets, dtype=object).astype(str) if even else None))
         for learned, held in parts:
             learned = rng.permutation(learned)
             for at, size in enumerate(sizes):

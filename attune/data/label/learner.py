@@ -39,6 +39,8 @@ def chances_of(
     if hasattr(known, "getnnz"):
         # With this penalty the weight of a term that no labelled text has is 0: leaving it out changes nothing.
         used = np.flatnonzero(known.getnnz(axis=0))
+        if not len(used):  # texts of signs alone, beside others with words
+            return None
         known, rest = known[:, used], features[asked][:, used]
     else:
         rest = features[asked]

@@ -123,6 +123,7 @@ class Session:
     def add_label(self, name: str) -> None:
         """One label more; texts that were labelled before keep theirs."""
         name = name.strip()
+        self.store.refresh()  # what others added since stays
         if not name or name in self.labels:
             raise UsageError(f"label '{name}' is there already" if name else "the label has no name")
         self.store.define(Setup(self.task, (*self.labels, name)), self.annotator)

@@ -1,6 +1,7 @@
 """A session: what it asks and why, what it learns, several people, undo, spans, advice on stopping."""
 
 import csv
+import json
 import os
 import random
 import subprocess
@@ -200,6 +201,14 @@ def test_second_opinions_and_adjudication(data: Path, tmp_path: Path) -> None:
     assert settled == ["adjudicated"] * 2 and judge.progress().disputed == 0
 
 
+def test_labels_that_two_people_add_at_one_time_are_both_kept(data: Path, tmp_path: Path) -> None:
+    ann, bo = (Session.open(data, tmp_path / "l.jsonl", name, labels=NAMES) for name in ("ann", "bo"))
+    ann.add_label("spam")
+    bo.add_label("praise")
+    ann.store.refresh()
+    assert ann.labels == bo.labels == (*NAMES, "spam", "praise")
+
+
 def test_known_labels_are_learned_from_and_not_asked(tmp_path: Path) -> None:
     path = tmp_path / "half.csv"
     with open(path, "w", newline="") as file:
@@ -288,6 +297,24 @@ def test_advice_goes_on_early_and_stops_late() -> None:
     made = advise(features.main, [kind for _, kind in hard], tuple(f"k{k}" for k in range(8)))
     assert not made.stop and made.rise > 0.01 and "Go on" in made.sentence and made.low <= made.rise <= made.high
     assert made == advise(features.main, [kind for _, kind in hard], tuple(f"k{k}" for k in range(8)))
+
+
+def test_advice_where_every_label_has_few_texts() -> None:
+    labels = tuple(f"k{kind}" for kind in range(20))
+    few = [(f"{labels[n % 20]} {TAIL[n % len(TAIL)]} {n}", labels[n % 20]) for n in range(50)]  # two or three of each
+    made = advise(Features([text for text, _ in few]).main, [kind for _, kind in few], labels)
+    assert made.curve is not None and "more labels move macro-F1" in made.sentence
+
+
+def test_texts_of_signs_alone_teach_nothing_and_break_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "signs.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("!!", "?!", "a good day", "a bad day")))
+    session = Session.open(path, tmp_path / "l.jsonl", "ann", labels=["good", "bad"])
+    for (key, record), name in zip(session.texts.records.items(), ("good", "bad")):
+        assert record.text in ("!!", "?!")
+        session.answer(key, name)
+    item = session.next()
+    assert item is not None and item.prelabel is None
 
 
 @pytest.mark.slow
