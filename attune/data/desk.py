@@ -57,9 +57,7 @@ def prepare_parts(
     Raises: as `Desk.run`; MachineError if the folder cannot be written.
     """
     steps = make_steps(choices, context)
-    made_by = [
-        {"step": step.name, "version": step.version, "options": step.options.model_dump(mode="json")} for step in steps
-    ]
+    made_by = [_made_by(step) for step in steps]
     facts = {"desk": VERSION, "steps": made_by, "seed": context.seed, "task": context.task}
     canonical = json.dumps({**facts, **identity}, sort_keys=True, ensure_ascii=False)
     address = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -100,6 +98,12 @@ def prepare_parts(
     stored = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     spools = {name: Spool(folder / f"{name}.jsonl") for name in stored["rows"]}
     return Prepared(address, folder, spools, stored)
+
+
+def _made_by(step: Step) -> dict[str, Any]:
+    files = [_sha256(file) for file in step.files()]
+    made = {"step": step.name, "version": step.version, "options": step.options.model_dump(mode="json")}
+    return {**made, "files": files} if files else made
 
 
 def restored(states: Sequence[Mapping[str, Any]], task: str) -> list[Step]:

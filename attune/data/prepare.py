@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -19,6 +20,7 @@ from attune.data.split import Split, split
 from attune.data.spool import Chosen, spooled
 from attune.data.steps import Context
 from attune.data.suppress import Suppression
+from attune.data.templates.base import NAME, SCHEMA, WORDS
 from attune.data.templating import as_written_task, schema_of
 from attune.errors import DataError, RecipeError, UsageError
 from attune.records import LABEL_TASKS, rows_hash
@@ -254,12 +256,18 @@ def _at_desk(
         "sources": [{key: source[key] for key in ("sha256", "rows", "licence")} for source in sources],
         "read": recipe.data.model_dump(mode="json", include=reading),
         "split": {
-            name: hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
+            name: hashlib.sha256("\n".join(map(_named, records)).encode("utf-8", "surrogatepass")).hexdigest()
             for name, records in parts.items()
         },
     }
     context = Context(task=task, seed=recipe.seed, journal=root / "journal")
     return desk.prepare_parts(parts, recipe.data.prepare, context, root=root, identity=identity, say=say)
+
+
+def _named(record: Record) -> str:
+    """What tells a record from any other that the same sources may give: its id, and what a template adds to it."""
+    added = {key: record.meta[key] for key in (NAME, SCHEMA, WORDS) if key in record.meta}
+    return f"{record.id} {json.dumps(added, sort_keys=True)}" if added else record.id
 
 
 def _best_answer(record: Record) -> Record | None:

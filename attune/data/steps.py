@@ -108,6 +108,10 @@ class Step(ABC):
         """See all training records, as the steps before left them. They may lie on disk: read them in order, keep
         little."""
 
+    def files(self) -> Sequence[Path]:
+        """Files that the options name. What stands in them is part of the prepared data's address."""
+        return ()
+
     @abstractmethod
     def apply(self, record: Record, number: int) -> Change | None:
         """What happens to a record; None if nothing does. `number` is its position among those that `learn` saw (for

@@ -173,6 +173,23 @@ def test_the_same_run_twice_is_byte_identical(tmp_path: Path, table: Path) -> No
     assert counts["added"] >= 20 and counts["removed"] == 0 and counts["moved"] == 0
 
 
+def test_what_a_template_adds_and_what_steps_read_are_part_of_the_address(tmp_path: Path, table: Path) -> None:
+    rows = [{"document": f"text {n} about {'abcdefgh'[n % 8]} and more", "summary": f"short {n}"} for n in range(40)]
+    written = tmp_path / "written.jsonl"
+    written.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in ("in one line", "in a rhyme"):
+        recipe = {"data": {"path": str(written), "prepare": ["whitespace"], "instruction": words}}
+        made = attune.prepare(recipe, out=tmp_path / "out")
+        assert {record.meta["attune.instruction"] for record in made.parts["train"]} == {words}
+    suite = tmp_path / "suite.jsonl"
+    listed = Spool(attune.prepare({"data": {"path": str(table)}}, out=tmp_path / "out").folder / "train.jsonl")
+    recipe = {"data": {"path": str(table), "prepare": [{"contamination": {"against": [str(suite)]}}]}}
+    for asked in (listed[0].text, listed[1].text):
+        suite.write_text(json.dumps({"question": asked}) + "\n")
+        made = attune.prepare(recipe, out=tmp_path / "out")
+        assert asked not in {record.text for record in made.parts["train"]}
+
+
 def test_a_changed_file_is_seen(tmp_path: Path, table: Path) -> None:
     from attune.data.versions import facts_of
 

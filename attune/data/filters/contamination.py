@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
+from attune.data.files import files_of
 from attune.data.spool import Texts
 from attune.data.steps import Change, Step
 from attune.errors import DataError
@@ -67,6 +69,9 @@ class Contamination(Step):
         self.hits: dict[int, Hit] = {}
         self.suite = Suite()
         self.seen = 0
+
+    def files(self) -> list[Path]:
+        return [file for path in self.options.against for file in files_of(path)]
 
     def learn(self, train: Sequence[Record]) -> None:
         self.seen = len(train)

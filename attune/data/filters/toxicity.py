@@ -76,6 +76,11 @@ class Toxicity(Filter):
         self.pattern = _pattern(words) if words else None
         self.scores: dict[int, tuple[str, float]] = {}
 
+    def files(self) -> list[Path]:
+        words = [Path(self.options.words_file)] if self.options.words_file else []
+        model = _model_folder(Path(self.options.classifier)) if self.options.classifier else None
+        return words + (sorted(path for path in model.rglob("*") if path.is_file()) if model else [])
+
     def learn(self, train: Sequence[Record]) -> None:
         if self.options.classifier is None:
             return
@@ -125,13 +130,17 @@ def _own_words(path: Path) -> list[str]:
 MEANS_TOXIC = ("toxic", "toxicity", "offensive", "hate", "abusive", "insult", "threat", "obscene")
 
 
+def _model_folder(folder: Path) -> Path:
+    """The folder itself, or the model in it where it is a run of attune."""
+    return folder / "model" if (folder / "model" / "config.json").exists() else folder
+
+
 def _classifier(folder: Path, wanted: Sequence[str]) -> Callable[[list[str]], list[tuple[str, float]]]:
     """Texts -> of each the toxic class with the highest score.
 
     Raises: RecipeError if the folder holds no such model, or it has no such class.
     """
-    if (folder / "model" / "config.json").exists():
-        folder = folder / "model"  # a run of attune
+    folder = _model_folder(folder)
     if not (folder / "config.json").exists():
         raise RecipeError(
             f"step 'toxicity': {folder} holds no model", why="there is no config.json", fix="name a model folder"
