@@ -84,13 +84,17 @@ def data_label(
         facts |= {key: _finite(getattr(made, key)) for key in ("rise", "low", "high")}
         print(json.dumps(facts, ensure_ascii=False) if as_json else made.sentence)
         return
-    words = ["attune", "data", "label", path, "--out", str(out), "--annotator", session.annotator]
-    given = {"--text": text, "--target": target}
-    given |= {"--strategy": strategy if strategy != "mixed" else None}
-    given |= {"--features": features if features != "tfidf" else None, "--votes": str(votes) if votes > 1 else None}
-    words += [word for key, value in given.items() if value for word in (key, value)]
-    words += ["--no-prelabels"] * (not prelabels) + ["--adjudicate"] * adjudicate
-    Screen(session, shlex.join(words)).run()
+    # What decides which texts there are is part of every command that goes on from here.
+    words = ["attune", "data", "label", path, "--out", str(out), *_words({"--text": text, "--target": target})]
+    more = {"--annotator": session.annotator, "--strategy": strategy if strategy != "mixed" else None}
+    more |= {"--features": features if features != "tfidf" else None, "--votes": str(votes) if votes > 1 else None}
+    flags = ["--no-prelabels"] * (not prelabels) + ["--adjudicate"] * adjudicate
+    command = shlex.join([*words, *_words(more), *flags])
+    Screen(session, command, shlex.join([*words, "--export", "labelled.jsonl"])).run()
+
+
+def _words(options: dict[str, str | None]) -> list[str]:
+    return [word for key, value in options.items() if value for word in (key, value)]
 
 
 def _login() -> str:

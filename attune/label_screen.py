@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from rich.columns import Columns
@@ -42,8 +41,9 @@ HELP_FOR = {
 class Screen:
     """Shows one text after the other and reads a line for each."""
 
-    def __init__(self, session: Session, command: str):
-        self.session, self.command = session, command
+    def __init__(self, session: Session, command: str, export: str):
+        """`command` goes on with the work, `export` makes data of it: both are told at the end."""
+        self.session, self.command, self.export = session, command, export
         self.console = Console(highlight=False)
         self.advised: Any = None
 
@@ -238,8 +238,7 @@ class Screen:
     def leave(self) -> None:
         self.say(f"\n{self.progress()}")
         print(f"Every answer is in {self.session.store.path}. Go on:   {self.command}")
-        words = shlex.split(self.command)
-        print(f"Make data of it:   {shlex.join([*words[: words.index('--annotator')], '--export', 'labelled.jsonl'])}")
+        print(f"Make data of it:   {self.export}")
 
 
 def _visible(text: str) -> str:

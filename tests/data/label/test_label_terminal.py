@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,6 +80,19 @@ def test_agreement_and_adjudication(folder: Path) -> None:
     done = label(folder, "--annotator", "judge", "--adjudicate", lines="2\n1\n")
     assert "ann: x" in done.stdout and "bo: y" in done.stdout and "No disagreement is left." in done.stdout
     assert json.loads(label(folder, "--export", "t.jsonl", "--json").stdout)["written"] == 20
+
+
+def test_the_command_that_makes_data_reads_the_same_texts(folder: Path) -> None:
+    with open(folder / "two.csv", "w", newline="") as file:
+        rows = [["a longer text that nobody is to label", f"number {n}", "x" if n < 2 else ""] for n in range(6)]
+        csv.writer(file).writerows([["text", "body", "kind"], *rows])
+    given = ["--text", "body", "--target", "kind", "--labels", "x,y", "--annotator", "ann"]
+    command = [sys.executable, "-m", "attune.cli", "data", "label", "two.csv", *given]
+    done = subprocess.run(command, cwd=folder, env=ENV, input="1\n2\nq\n", capture_output=True, text=True, timeout=120)
+    export = shlex.split(done.stdout.split("Make data of it:")[1])[1:]
+    subprocess.run([sys.executable, "-m", "attune.cli", *export], cwd=folder, env=ENV, check=True, timeout=120)
+    found = [json.loads(line) for line in (folder / "labelled.jsonl").read_text().splitlines()]
+    assert len(found) == 4 and all(row["prompt"][0]["content"].startswith("number") for row in found)
 
 
 def test_labels_that_are_numbers_are_names(folder: Path) -> None:
