@@ -163,7 +163,7 @@ def data_forget(
     regex: Annotated[bool, typer.Option("--regex", help="The match is a regular expression.")] = False,
     suppression: Annotated[
         Path | None,
-        typer.Option(help="List that keeps them from coming back; else suppression.json in the first folder."),
+        typer.Option(help="List that keeps them from coming back; else suppression.json beside the prepared data."),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove; without it nothing is changed.")] = False,
     as_json: Json = False,
@@ -172,7 +172,7 @@ def data_forget(
     from attune.data.forget import forget
     from attune.flow_data import SUPPRESSION
 
-    kept = suppression or folders[0] / SUPPRESSION
+    kept = suppression or _root(folders[0]) / SUPPRESSION
     report = forget(match, folders, regex=regex, sources=source or [], runs=runs or [], suppression=kept, apply=apply)
     if as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
@@ -181,13 +181,21 @@ def data_forget(
         print(f"{file}: {rows:,} rows {'removed' if apply else 'would be removed'}")
     for run in report.runs:
         print(f"run {run.run}: {run.why}")
-    for title, files in (("by hand", report.by_hand), ("not searched", report.unsearched)):
+    for title, files in (("by hand", report.by_hand), ("not searched, or not all of it", report.unsearched)):
         for file in files:
             print(f"{title}: {file}")
+    if report.suppression is not None:
+        print(f"List: {report.suppression} (a recipe that trains names it: data.suppression)")
     if not report.files:
         print("no record matches")
     elif not apply:
         print("Next: the same command with --apply")
+
+
+def _root(prepared: Path) -> Path:
+    """The folder in which `prepare` looks for its list, where one version of the data, or a file of it, is named."""
+    folder = prepared.parent if prepared.is_file() else prepared
+    return folder.parent if (folder / "facts.json").exists() else folder
 
 
 @app.command("diff")

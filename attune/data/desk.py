@@ -23,7 +23,7 @@ from attune.durable import fsync, write_json
 from attune.errors import DataError, MachineError
 from attune.records import Record
 
-__all__ = ["Desk", "Prepared", "prepare_parts", "make_steps", "fits", "restored", "through", "PARTS"]
+__all__ = ["Desk", "Prepared", "prepare_parts", "make_steps", "fits", "restored", "sweep", "through", "PARTS"]
 
 PARTS = ("train", "validation", "test")
 VERSION = 1
@@ -62,7 +62,7 @@ def prepare_parts(
     canonical = json.dumps({**facts, **identity}, sort_keys=True, ensure_ascii=False)
     address = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     folder = root / address
-    _sweep(root)
+    sweep(root)
     if not (folder / "facts.json").exists():
         temporary = root / f".tmp-{address}-{os.getpid()}"
         try:
@@ -126,7 +126,7 @@ def through(steps: Sequence[Step], record: Record) -> Record:
     return record
 
 
-def _sweep(root: Path) -> None:
+def sweep(root: Path) -> None:
     """Remove what processes that were killed left behind."""
     for left in root.glob(".tmp-*"):
         try:

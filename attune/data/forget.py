@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
+import html
 import json
 import os
 import re
@@ -11,14 +13,16 @@ import shutil
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from attune.data.desk import sweep
 from attune.data.files import kind_of
 from attune.data.privacy.find import Finder
 from attune.data.suppress import Suppression, digit_runs, strings_of, words_of
 from attune.durable import fsync, write_json
-from attune.errors import MachineError, UsageError
+from attune.errors import DataError, MachineError, UsageError
 from attune.runs import list_runs
 
 __all__ = ["forget", "Forgotten", "Removed", "RunUse"]
@@ -28,6 +32,12 @@ REWRITTEN = ("jsonl", "csv")
 READ_ONLY = (".json", ".txt", ".md", ".html", ".yaml", ".text", ".conll")
 LIMIT_BYTES = 256 << 20
 """A file that is no table is searched only up to this size."""
+PREPARED = ".prepared"
+"""Where, beside runs, what their recipes' `data.prepare` made is kept."""
+OWN = (".rejects.jsonl", PREPARED)
+"""Hidden names that hold rows."""
+WITHIN = re.compile(r"\w\w")
+MARKUP = re.compile(r"<[^<>]*+>")
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Forgotten:
     """Files that hold the person and cannot be rewritten row by row (a report, a JSON document): delete them, or make
     them again."""
     unsearched: list[str] = field(default_factory=list)
-    """Files that could not be searched: packed, binary, too large."""
+    """Files that could not be searched, or not all of them: packed, binary, too large, not UTF-8."""
     runs: list[RunUse] = field(default_factory=list)
     suppression: str | None = None
     """The list that keeps them from coming back."""
@@ -93,10 +103,11 @@ def forget(
     `match` is a name, an address or a number: its words in a row, whatever their case, accents' encoding and what
     stands between them; a number of 6 digits and more is found in every spacing. With `regex` it is a pattern over the
     text as it is. `folders` hold prepared data; `sources` are the user's own files (JSON lines or CSV), rewritten only
-    when they are named here; `runs` are folders that hold runs. `suppression` is the list that a later prepare reads:
-    the words that matched go on it, and with `identifiers` also every e-mail, phone, card, account and identity number
-    in the removed rows (they may be another person's too).
-    Raises: UsageError for a match that says too little, or a path that is not there.
+    when they are named here; `runs` are folders that hold runs, and what was prepared for them. `suppression` is the
+    list that a later prepare reads: the words that matched go on it, and with `identifiers` also every e-mail, phone,
+    card, account and identity number in the removed rows (they may be another person's too).
+    Raises: UsageError for a match that says too little, or a path that is not there; DataError for a CSV file whose
+    rows cannot be told apart; MachineError if a file cannot be written (none is changed then).
     """
     found_in = _matcher(match, regex)
     report = Forgotten(applied=apply)
@@ -107,7 +118,8 @@ def forget(
         if not place.exists():
             raise UsageError(f"{place} is not there", fix="check the path")
     found_runs = [run for folder in run_folders for run in list_runs(folder)]
-    files = list(dict.fromkeys(file for place in [*places, *map(Path, sources)] for file in _files(place)))
+    of_runs = [folder / PREPARED for folder in run_folders if (folder / PREPARED).exists()]
+    files = list(dict.fromkeys(file for place in [*places, *of_runs, *map(Path, sources)] for file in _files(place)))
     finder = Finder(IDENTIFIERS) if identifiers else None
     digests: dict[str, str] = {}
     for file in files:
@@ -119,12 +131,15 @@ def forget(
     _used(found_runs, digests, report, found_in, matched)
     report.removed = sorted(set(report.removed), key=lambda row: (row.file, row.line))
     if apply:
+        for place in [*places, *of_runs]:
+            sweep(place)
         if suppression is not None:
             # first: a crash later then leaves rows to remove, never people who come back
             Suppression.open(suppression).add(sorted(matched))
             report.suppression = str(suppression)
-        for name in report.files:
-            _rewrite(Path(name), {row.line for row in report.removed if row.file == name})
+        _rewrite(
+            {Path(name): {row.line for row in rows} for name, rows in groupby(report.removed, lambda row: row.file)}
+        )
         for folder in sorted({Path(name).parent for name in report.files}):
             _restated(folder)
     return report
@@ -146,7 +161,7 @@ def _matcher(match: str, regex: bool) -> Match:
             raise UsageError(
                 "this pattern matches an empty text, so it would remove every record", fix="make it say more"
             )
-        return lambda text: [hit.group() for hit in pattern.finditer(unicodedata.normalize("NFC", text))]
+        return lambda text: _whole_words(pattern, unicodedata.normalize("NFC", text))
     words = words_of(match)
     digits = "".join(words)
     if len(digits) < 3:
@@ -164,15 +179,32 @@ def _matcher(match: str, regex: bool) -> Match:
     return find
 
 
+def _whole_words(pattern: re.Pattern[str], text: str) -> list[str]:
+    """What a pattern finds, with the rest of the words at its ends: the suppression list knows whole words."""
+    found = []
+    for hit in pattern.finditer(text):
+        start, end = hit.span()
+        while start and WITHIN.match(text, start - 1):
+            start -= 1
+        while WITHIN.match(text, end - 1):
+            end += 1
+        found.append(text[start:end])
+    return found
+
+
 def _files(place: Path) -> Iterator[Path]:
     if place.is_file():
         yield place
         return
     for parent, folders, names in os.walk(place):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if _shown(name))
         for name in sorted(names):
-            if not name.startswith(".") and not (Path(parent) / name).is_symlink():
+            if _shown(name) and not (Path(parent) / name).is_symlink():
                 yield Path(parent) / name
+
+
+def _shown(name: str) -> bool:
+    return not name.startswith(".") or name in OWN
 
 
 def _rows(file: Path) -> Iterator[tuple[int, bytes, list[str], str | None]]:
@@ -208,15 +240,31 @@ def _csv_rows(stream: Any) -> Iterator[tuple[int, bytes, list[str], str | None]]
     delimiter = max(",;\t|", key=lambda mark: head.count(mark.encode()))
     first, header = 1, None
     csv.field_size_limit(LIMIT_BYTES)
-    for cells in csv.reader(lines(), delimiter=delimiter):
-        taken, count = b"".join(raw), len(raw)
-        raw.clear()
-        if header is None:
-            header = cells
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error:
+            # Where a quote goes wrong, up to all that follows reads as one row: only the lines themselves can be told.
+            for number, line in enumerate(raw, first):
+                if b"\r" in line.rstrip(b"\r\n"):
+                    raise DataError(
+                        "a line of this CSV file has a bare carriage return in it",
+                        where=f"{stream.name}:{number}",
+                        why="where its rows end cannot be told, so a row too many could be removed",
+                        fix="end lines in line feeds, as `tr '\\r' '\\n'` does",
+                    ) from None
+                yield number, line, [line.decode("utf-8", "surrogateescape")], None
         else:
-            row = dict(zip(header, cells))
-            yield first, taken, cells, row.get("id")
-        first += count
+            if cells is None:
+                return
+            if header is None:
+                header = [name.removeprefix("\ufeff") for name in cells]
+            else:
+                row = dict(zip(header, cells))
+                yield first, b"".join(raw), cells, row.get("id")
+        first += len(raw)
+        raw.clear()
 
 
 def _search(file: Path, found_in: Match, report: Forgotten, matched: set[str], finder: Finder | None) -> None:
@@ -232,9 +280,45 @@ def _search(file: Path, found_in: Match, report: Forgotten, matched: set[str], f
                     matched.update(text[hit.start : hit.end] for hit in finder(text))  # type: ignore[misc]
     elif packed or file.suffix.lower() not in READ_ONLY or file.stat().st_size > LIMIT_BYTES:
         report.unsearched.append(str(file))
-    elif hits := found_in(file.read_text(encoding="utf-8", errors="replace")):
+        return
+    elif hits := [hit for text in _readings(file) for hit in found_in(text)]:
         report.by_hand.append(str(file))
         matched.update(hits)
+    if not _is_utf8(file):
+        report.unsearched.append(str(file))
+
+
+def _readings(file: Path) -> Iterator[str]:
+    """The text of a file that is no table, as it stands and as it is meant: JSON and HTML write letters as escapes."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    yield text
+    if file.suffix.lower() == ".html":
+        yield html.unescape(text)
+        yield html.unescape(MARKUP.sub("", text))
+    elif file.suffix.lower() == ".json":
+        yield from strings_of(_json(file))
+
+
+def _json(file: Path) -> Any:
+    """What a JSON file says; None for a file that is none."""
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_utf8(file: Path) -> bool:
+    """Whether all of it is text as attune reads it: in Latin-1 or UTF-16 a name is written in other bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open(file, "rb") as stream:
+        try:
+            while chunk := stream.read(1 << 20):
+                if "\0" in decoder.decode(chunk):
+                    return False
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _linked(files: Sequence[Path], removed: Sequence[Removed], digests: dict[str, str]) -> list[Removed]:
@@ -248,8 +332,9 @@ def _linked(files: Sequence[Path], removed: Sequence[Removed], digests: dict[str
     for file in files:
         if kind_of(file) != "jsonl" or file.suffix.lower() in (".gz", ".zst"):
             continue
-        manifest = file.parent / "manifest.json"
-        listed = _sources(json.loads(manifest.read_text(encoding="utf-8"))) if manifest.exists() else iter(())
+        # Data prepared for a run has no manifest; its facts name the sources too.
+        told = [file.parent / name for name in ("manifest.json", "facts.json")]
+        listed = [source for path in told if path.exists() for source in _sources(_json(path))]
         unchanged = {digests[sha256] for _, sha256 in listed if sha256 in digests}
         if not ids and not unchanged:
             continue
@@ -280,14 +365,15 @@ def _used(runs: list[Any], digests: dict[str, str], report: Forgotten, found_in:
         why = []
         manifest = run.path / "data" / "manifest.json"
         if manifest.exists():
-            for path, sha256 in _sources(json.loads(manifest.read_text(encoding="utf-8"))):
+            for path, sha256 in _sources(_json(manifest)):
                 if sha256 in digests:
                     why.append(f"learned from {path}, as it is now (the same SHA-256)")
                 elif path and str(Path(path).resolve()) in digests.values():
                     why.append(f"learned from {path}, which has changed since")
         held = Forgotten(applied=False)
         for file in _files(run.path):
-            if "checkpoints" not in file.parts and "model" not in file.relative_to(run.path).parts[:1]:
+            inside = file.relative_to(run.path).parts
+            if "checkpoints" not in inside and inside[0] != "model":
                 _search(file, found_in, held, matched, None)
         report.removed += held.removed
         report.by_hand += held.by_hand
@@ -309,33 +395,40 @@ def _sources(manifest: Any) -> Iterator[tuple[str, str]]:
             yield from _sources(inner)
 
 
-def _rewrite(file: Path, lines: set[int]) -> None:
-    """The file without these rows, every other byte as it was: whole or not at all."""
-    temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
+def _rewrite(lines: dict[Path, set[int]]) -> None:
+    """The files without these rows, every other byte as it was. What is linked to a row is found by the row, so none is
+    replaced before all are written: a full disk leaves every file as it was, to be searched again."""
+    written: dict[Path, Path] = {}
     try:
-        with open(temporary, "wb") as out:
-            if kind_of(file) == "csv":
-                out.write(_head(file))
-            for line, raw, _, _ in _rows(file):
-                if line not in lines:
-                    out.write(raw)
-            out.flush()
-            os.fsync(out.fileno())
-        shutil.copymode(file, temporary)
-        os.replace(temporary, file)
+        for file, gone in lines.items():
+            written[file] = file.with_name(f".tmp-{file.name}-{os.getpid()}")
+            with open(written[file], "wb") as out:
+                if kind_of(file) == "csv":
+                    out.write(_head(file))
+                for line, raw, _, _ in _rows(file):
+                    if line not in gone:
+                        out.write(raw)
+                out.flush()
+                os.fsync(out.fileno())
+            shutil.copymode(file, written[file])
+        for file, temporary in written.items():
+            os.replace(temporary, file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise MachineError(
             f"cannot write {file}", why=str(error), fix="free disk space, check its permissions; then run it again"
         ) from error
-    fsync(file.parent)
+    finally:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+    for folder in {file.parent for file in lines}:
+        fsync(folder)
 
 
 def _restated(folder: Path) -> None:
     """Prepared data says again what its files are, and that rows were forgotten."""
     path = folder / "facts.json"
-    if path.exists():
-        facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = _json(path) if path.exists() else None
+    if isinstance(facts, dict) and "made_by" in facts:
         for name in facts["sha256"]:
             facts["sha256"][name] = _sha256(folder / f"{name}.jsonl")
         for name, rows in facts["rows"].items():

@@ -29,7 +29,7 @@ KEY_VARIABLE = "ATTUNE_SUPPRESSION_KEY"
 WORD = re.compile(r"\w+")
 DIGITS = re.compile(r"\d+")
 LONGEST = 12
-"""Words of an entry; digits of a number are at most 20."""
+"""Words of an entry at most; digits of a number are at most 20."""
 
 
 def words_of(text: str) -> list[str]:
@@ -88,7 +88,7 @@ class Suppression:
 
     @classmethod
     def load(cls, path: str | Path) -> Suppression:
-        """Raises: DataError if the file is damaged; MachineError if its key is missing."""
+        """Raises: DataError if the file is damaged; MachineError if its key is missing or another one."""
         path = Path(path)
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -97,7 +97,7 @@ class Suppression:
                 raise ValueError(f"version {head['attune_suppression']}")
             rows = [json.loads(line) for line in lines[1:]]
             entries = [(int(row["words"]), str(row["digest"])) for row in rows]
-            return cls(path, bytes.fromhex(head["salt"]), entries, outside_key=bool(head["outside_key"]))
+            found = cls(path, bytes.fromhex(head["salt"]), entries, outside_key=bool(head["outside_key"]))
         except OSError as error:
             raise MachineError(f"cannot read the suppression list {path}", why=str(error), fix="check it") from error
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -107,6 +107,13 @@ class Suppression:
                 why=repr(error),
                 fix="restore it from a copy: without it, people who were removed may come back",
             ) from error
+        if head.get("check", found.check) != found.check:
+            raise MachineError(
+                f"{KEY_VARIABLE} is not the key that {path} was written with",
+                why="with another one nobody on the list would be known, and people who were removed come back",
+                fix=f"export {KEY_VARIABLE}=... as it was then",
+            )
+        return found
 
     @classmethod
     def open(cls, path: str | Path) -> Suppression:
@@ -126,6 +133,7 @@ class Suppression:
                     new.append(entry)
         entries = sorted({*self.entries, *new})
         head = {"attune_suppression": VERSION, "salt": self.salt.hex(), "outside_key": self.outside_key}
+        head["check"] = self.check
         rows = [{"words": words, "digest": digest} for words, digest in entries]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in [head, *rows]))
@@ -139,7 +147,13 @@ class Suppression:
         digits = "".join(words)
         if digits.isdecimal() and 6 <= len(digits) <= 20:
             return [(0, self._digest(digits))]
-        return [(len(words), self._digest(" ".join(words)))] if len(words) <= LONGEST else []
+        words = words[:LONGEST]  # whoever has more of them has these
+        return [(len(words), self._digest(" ".join(words)))]
+
+    @property
+    def check(self) -> str:
+        """Tells this key from another."""
+        return self._digest("")
 
     def _digest(self, value: str) -> str:
         return hmac.new(self.key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]

@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from attune.cli import app
 from attune.data.forget import forget
 from attune.data.suppress import KEY_VARIABLE, Suppression, digit_runs, words_of
 from attune.errors import DataError, MachineError, UsageError
+from attune.flow_data import SUPPRESSION
 from attune.records import Message, Record
 
 CSV = (
@@ -82,6 +85,35 @@ def test_source_files_are_rewritten_byte_for_byte_only_when_named(tmp_path: Path
     assert source.read_bytes().decode() == "id,note,label\r\n2,Nobody here,b\r\n4,Karen Eastonville is a town,b\r\n"
 
 
+def test_a_quote_that_is_never_closed_takes_no_other_rows_with_it(tmp_path: Path) -> None:
+    source = tmp_path / "claims.csv"
+    source.write_bytes(b'\xef\xbb\xbfid,note\n1,fine\n2,"Karen Easton, cut\n3,other\n4,"last"\n')
+    forget("Karen Easton", [], sources=[source], apply=True)
+    assert source.read_bytes() == b'\xef\xbb\xbfid,note\n1,fine\n3,other\n4,"last"\n'
+    source.write_bytes(b"\xef\xbb\xbfid,note\n7,Karen Easton\n")
+    assert forget("Karen Easton", [], sources=[source]).removed[0].id == "7"
+    source.write_bytes(b"id,note\r1,fine\r2,Karen Easton\r")
+    with pytest.raises(DataError, match="claims.csv:1"):
+        forget("Karen Easton", [], sources=[source], apply=True)
+    assert source.read_bytes().count(b"\r") == 3
+
+
+def test_a_full_disk_changes_no_file(tmp_path: Path, monkeypatch) -> None:
+    folder = prepared(tmp_path / "prepared")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    synced: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(MachineError, match="No space left"):
+        forget("karen easton", folder, apply=True)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_masked_record_is_known_by_the_source_line_it_came_from(tmp_path: Path) -> None:
     source, folder = tmp_path / "claims.csv", tmp_path / "prepared"
     source.write_bytes(CSV.encode())
@@ -122,6 +154,39 @@ def test_runs_that_used_the_data_are_named(tmp_path: Path) -> None:
     assert [Path(path).name for path in report.by_hand] == ["preview.txt"]
 
 
+def test_rejected_rows_and_what_was_prepared_for_runs_are_searched_too(tmp_path: Path) -> None:
+    source = tmp_path / "checkpoints" / "claims.csv"  # a folder of the user's own may have this name
+    source.parent.mkdir()
+    source.write_bytes(CSV.encode())
+    folder, runs = prepared(source.parent / "prepared"), source.parent / "runs"
+    (folder / ".rejects.jsonl").write_text(lines({"raw": "Karen Easton,"}, {"raw": "Nobody"}))
+    hidden = prepared(runs / ".prepared" / "0123456789ab")
+    (hidden / "train.jsonl").write_text(lines({"id": "x", "where": f"{source}:2"}, {"id": "y", "where": f"{source}:4"}))
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    (hidden / "facts.json").write_text(json.dumps({"made_from": {"sources": [{"sha256": sha256}]}}))
+    (runs / ".prepared" / ".tmp-read-99999999").mkdir()  # a process that was killed left it
+    (runs / "one").mkdir()
+    (runs / "one" / "status.json").write_text("{}")
+    (runs / "one" / "report.html").write_text("<p>Karen Easton</p>")
+    report = forget("Karen Easton", folder, sources=[source], runs=runs, apply=True)
+    assert [Path(use.run).name for use in report.runs] == ["one"]
+    assert (folder / ".rejects.jsonl").read_text() == lines({"raw": "Nobody"})
+    assert [json.loads(line)["id"] for line in (hidden / "train.jsonl").read_text().splitlines()] == ["y"]
+    assert "Karen" not in (hidden / "test.jsonl").read_text()
+    assert not list((runs / ".prepared").glob(".tmp-*"))
+
+
+def test_escaped_letters_are_read_and_what_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "audit.html").write_text("<b>Conor</b> O&#39;Brien")
+    (tmp_path / "rows.json").write_text(json.dumps([{"text": "J\u00fcrgen Wei\u00df"}]))
+    assert [Path(path).name for path in forget("Conor O'Brien", tmp_path).by_hand] == ["audit.html"]
+    assert [Path(path).name for path in forget("J\u00fcrgen Wei\u00df", tmp_path).by_hand] == ["rows.json"]
+    (tmp_path / "latin.csv").write_bytes("note\nJ\u00fcrgen Wei\u00df\n".encode("latin-1"))
+    (tmp_path / "wide.csv").write_bytes("note\nKaren Easton\n".encode("utf-16-le"))
+    report = forget("Karen Easton", tmp_path)
+    assert [Path(path).name for path in report.unsearched] == ["latin.csv", "wide.csv"]
+
+
 def test_the_list_knows_them_again_and_shows_nobody(tmp_path: Path) -> None:
     path = tmp_path / "suppressed.jsonl"
     listed = Suppression.open(path)
@@ -145,10 +210,32 @@ def test_a_key_from_outside_is_needed_again(tmp_path: Path, monkeypatch) -> None
     Suppression.open(tmp_path / "list.jsonl").add(["Karen Easton"])
     assert Suppression.load(tmp_path / "list.jsonl").holds("Karen Easton")
     monkeypatch.setenv(KEY_VARIABLE, "two")
-    assert not Suppression.load(tmp_path / "list.jsonl").holds("Karen Easton")
+    with pytest.raises(MachineError, match="is not the key"):
+        Suppression.load(tmp_path / "list.jsonl")
     monkeypatch.delenv(KEY_VARIABLE)
     with pytest.raises(MachineError, match="is not set"):
         Suppression.load(tmp_path / "list.jsonl")
+
+
+def test_what_a_pattern_found_does_not_come_back(tmp_path: Path) -> None:
+    rows, kept = tmp_path / "rows.jsonl", tmp_path / "list.jsonl"
+    for pattern in ("Kar.n East", "Karen.*"):
+        told = {"text": "Dr.Karen Easton was hurt at work and healed after a year of rest at home, she says"}
+        rows.write_text(lines(told, {"text": "Nobody"}))
+        forget(pattern, rows, regex=True, apply=True, suppression=kept)
+        assert rows.read_text() == lines({"text": "Nobody"})
+        assert Suppression.load(kept).holds(told) and not Suppression.load(kept).holds("East of Karenville")
+        kept.unlink()
+
+
+@pytest.mark.parametrize("named", [".", "0123456789ab", "0123456789ab/train.jsonl"])
+def test_the_list_lies_where_prepare_looks_for_it(tmp_path: Path, named: str) -> None:
+    folder = prepared(tmp_path / "prepared" / "0123456789ab")
+    (folder / "facts.json").write_text("{}")
+    words = ["data", "forget", "--match", "Karen Easton", str(tmp_path / "prepared" / named), "--apply"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and f"List: {tmp_path / 'prepared' / SUPPRESSION}" in done.stdout
+    assert Suppression.load(tmp_path / "prepared" / SUPPRESSION).holds("Karen Easton")
 
 
 def test_identifiers_in_the_removed_rows_go_on_the_list_when_asked(tmp_path: Path) -> None:
