@@ -86,9 +86,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "pretrain-long": {
         "adapter": "full", "objective": "pretrain", "evaluate": {"baselines": []},
         "data": {
-            "path": str(SHARED / "data/eval_text"), "task": "text", "max_length": 1024, "split": {"validation": 0.05},
+            "path": str(SHARED / "data/eval_text/wikitext2/test.txt"), "task": "text", "max_length": 1024,
+            "validation": str(SHARED / "data/onestop_simplify/ELE-INT.txt"),
+            "test": str(SHARED / "data/onestop_simplify/ADV-ELE.txt"),
         },
-        "train": {"max_steps": 12, "batch_size": None, "batch_tokens": 8192},
+        "train": {"max_steps": 12, "batch_size": None, "batch_tokens": 8192, "eval_every": 12},
     },
 }  # fmt: skip
 

@@ -10,6 +10,13 @@ import torch
 
 __all__ = ["prepare", "usable_cores", "fast_bfloat16", "peak_memory_gib", "is_out_of_memory"]
 
+# On a CPU, oneDNN and the layer PyTorch has over it keep what they made for the last 1,024 shapes of a product each:
+# code, and scratch memory as large as the operands. Texts differ in length, so nearly every forward is a new shape, and
+# a process would double in size over some hundred forwards. Both read these at their first product, hence at import.
+# Source: docs/LOG.md, what grows while training.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "32")
+
 
 def usable_cores() -> int:
     """Cores this process may use: affinity and the cgroup's quota, whichever is less."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Figure", "measured", "predict", "within_time", "fit_budget", "by_system", "REPORT_SECONDS"]
 
-SATURATED = 128
-"""Forwards after which a heap has hardly grown any further."""
 REPORT_SECONDS = 2.0
 """Writing the report, its charts included (docs/plan.md)."""
 CACHES = (".splits", ".prepared", ".cache")
@@ -156,9 +153,7 @@ def predict(facts: dict[str, Any], recipe: Recipe, *, steps: int | None = None) 
         doubt = sum(row["seconds"] * (0.1 + 0.3 * (1 - row["measured"])) for row in asking) + 0.3 * fixed
         evaluated = Figure(whole, max(0.0, whole - doubt), whole + doubt)
     rest = parts["prepare"] + parts["set up"] + parts["choice"] + parts["save"]
-    grown = growth_gib(training["step"].get("peaks") or (), steps)
-    held = facts["memory_gib"]
-    memory = Figure(held + grown, 0.88 * held, 1.12 * (held + 1.5 * grown))
+    memory = Figure.within(facts["memory_gib"], 0.12)
     return {
         "steps": steps,
         "evaluations": evaluations,
@@ -209,19 +204,6 @@ def choice_seconds(facts: dict[str, Any], recipe: Recipe) -> dict[str, float]:
         tokens = max(1, training.get("validation_tokens") or 1)
         point = (training["validation_seconds"] or 0.0) * min(1.0, SWEEP_TOKENS / tokens)
     return {"point": point, "whole": points * point}
-
-
-def growth_gib(peaks: Sequence[float], forwards: int) -> float:
-    """How much further the peak will grow: by the same amount with each doubling of the forwards, as it was measured.
-
-    Source: docs/LOG.md, memory of a heap that is not trimmed.
-    """
-    last = len(peaks)
-    if last < 4 or forwards <= last:
-        return 0.0
-    first = max(2, last // 4)
-    each = (peaks[-1] - peaks[first - 1]) / math.log2(last / first)
-    return max(0.0, each) * math.log2(min(forwards, SATURATED) / last) if last < SATURATED else 0.0
 
 
 def systems_asked(answers: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from attune.data.batch import Batch, Loader, collate, micro_batches
-from attune.model import machine
 from attune.train.loop import train_step
 
 if TYPE_CHECKING:
@@ -108,9 +107,6 @@ class StepTime:
     update: float
     measured: int
     """Forwards that were timed."""
-    peaks: tuple[float, ...] = ()
-    """Peak memory in GiB after each forward: on a CPU it goes on growing, since a heap that keeps freed blocks is
-    fragmented a little more by every new shape."""
 
 
 def step_works(loader: Loader, forward: int, total_steps: int) -> list[tuple[int, list[Work]]]:
@@ -149,7 +145,6 @@ def measure_steps(
     seen: list[Work] = []
     times: list[float] = []
     updates: list[float] = []
-    peaks: list[float] = []
     clock = processor = 0.0
     # On a CPU processor time is fitted, which other programs disturb little, and turned into clock time by what
     # measuring itself met; a GPU works while the processor waits.
@@ -165,7 +160,6 @@ def measure_steps(
         masters.clip(1.0)
         masters.step(0.0)
         _wait()
-        peaks.append(machine.peak_memory_gib())
         if number:  # the first one warms up
             seen.append(_work(batch))
             times.append(between - before)
@@ -189,7 +183,6 @@ def measure_steps(
         rate=rate,
         update=update,
         measured=len(times),
-        peaks=tuple(peaks),
     )
 
 
