@@ -26,7 +26,7 @@ from attune.records import Record
 __all__ = ["Desk", "Prepared", "prepare_parts", "make_steps", "fits", "restored", "sweep", "through", "PARTS"]
 
 PARTS = ("train", "validation", "test")
-VERSION = 1
+VERSION = 2
 """Raised when the same records and steps begin to give other files."""
 
 

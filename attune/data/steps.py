@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 from attune.plugins import Options
 from attune.records import Record, Span
 
-__all__ = ["Edit", "Change", "Context", "Step", "TextStep", "apply_edits", "edits_between", "move_spans"]
+__all__ = ["Edit", "Change", "Context", "Step", "TextStep", "apply_edits", "edits_between", "move_spans", "move_words"]
 
 SHOWN_CHARS = 2000
 """Of a record that was left out, the ledger keeps at most this much text."""
@@ -145,13 +145,15 @@ class TextStep(Step):
 
     def apply(self, record: Record, number: int = -1) -> Change | None:
         entries: list[dict[str, Any]] = []
-        prompt, label, offset = [], record.label, 0
+        prompt, label, meta, offset = [], record.label, record.meta, 0
         for at, message in enumerate(record.prompt):
             edits = self.edits(message.content) if message.content else []
             if edits:
                 entries += self._entries(f"prompt.{at}", message.content, edits)
+                placed = [replace(edit, start=edit.start + offset, end=edit.end + offset) for edit in edits]
                 if isinstance(label, tuple) and label and isinstance(label[0], Span):
-                    label = move_spans(label, [replace(e, start=e.start + offset, end=e.end + offset) for e in edits])  # type: ignore[arg-type]
+                    label = move_spans(label, placed)  # type: ignore[arg-type]
+                meta = move_words(meta, placed)
                 message = replace(message, content=apply_edits(message.content, edits))
             prompt.append(message)
             offset += len(message.content) + 1  # texts of a record are joined by one newline
@@ -168,7 +170,8 @@ class TextStep(Step):
         if not entries:
             return None
         return Change(
-            replace(record, prompt=tuple(prompt), completions=tuple(completions), label=label), tuple(entries)
+            replace(record, prompt=tuple(prompt), completions=tuple(completions), label=label, meta=meta),
+            tuple(entries),
         )
 
     def _entries(self, where: str, text: str, edits: list[Edit]) -> list[dict[str, Any]]:
@@ -264,3 +267,18 @@ def move_spans(spans: tuple[Span, ...], edits: Sequence[Edit]) -> tuple[Span, ..
 
     kept = (Span(moved(span.start, True), moved(span.end, False), span.label) for span in spans)
     return tuple(span for span in kept if span.start < span.end)
+
+
+def move_words(meta: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
+    """A record's meta with the places of its words (`tokens`, of a text that came in words) in the edited text. Words
+    that an edit made one are one."""
+    tokens = meta.get("tokens")
+    if not isinstance(tokens, list) or not all(isinstance(token, (list, tuple)) for token in tokens):
+        return meta
+    words: list[list[int]] = []
+    for word in move_spans(tuple(Span(start, end, "") for start, end in tokens), edits):
+        if words and word.start < words[-1][1]:
+            words[-1][1] = max(words[-1][1], word.end)
+        else:
+            words.append([word.start, word.end])
+    return {**meta, "tokens": words}

@@ -16,9 +16,14 @@ from typing import Any
 import pytest
 
 import attune
+from attune.data.augment.variations import Variations
+from attune.data.clean.dates import Dates
 from attune.data.desk import Desk, restored, through
+from attune.data.labelling import bio, words_of
+from attune.data.privacy.pii import PersonalData
 from attune.data.spool import Spool, SpoolWriter
 from attune.data.steps import Change, Edit, Step, TextStep
+from attune.data.tags import offsets_of
 from attune.errors import DataError, UsageError
 from attune.records import Completion, Message, Record, Span
 
@@ -109,6 +114,29 @@ def test_spans_move_with_the_text() -> None:
     assert change is not None and change.record is not None
     text = change.record.text
     assert [text[span.start : span.end] for span in change.record.label] == ["Ann--Lee", "x"]  # type: ignore[union-attr]
+
+
+def test_words_of_a_tagged_text_move_with_it(tmp_path: Path) -> None:
+    sentence = "Write to ann.lee@example.com or ask Karen Easton on 3 May 2020 ."
+    places = offsets_of(sentence.split())
+    name = Span(sentence.index("Karen"), sentence.index(" on"), "PER")
+    given = Record("r", (Message("user", sentence),), label=(name,), meta={"tokens": places})
+    empty = Record("s", (Message("user", sentence),), label=(), meta={"tokens": places})
+    varied = Variations(Variations.Config(typos=0.8, casing=0, punctuation=0))
+    steps = [PersonalData(PersonalData.Config(kinds=["email"])), Dates(), varied]
+    made = Desk(steps, tmp_path).run({"train": [given, empty]})["train"]
+    assert len(made) == 4  # with a copy of each
+    for record in made:
+        words = words_in(record)
+        assert " ".join(words) == record.text and len(words) == 10
+        tags = bio(words_of(record), record.label)  # type: ignore[arg-type]
+        marked = ["Karen", "Easton"] if record.id.startswith("r") else []
+        assert [word for word, tag in zip(words, tags) if tag != "O"] == marked
+    assert "2020-05-03" in words_in(made[0])
+
+
+def words_in(record: Record) -> list[str]:
+    return [record.text[start:end] for start, end in words_of(record)]
 
 
 def test_later_requests_go_through_what_all_parts_went_through() -> None:

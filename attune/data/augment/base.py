@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attune.data.steps import Edit, apply_edits, move_spans
+from attune.data.steps import Edit, apply_edits, move_spans, move_words
 from attune.records import Record, Span
 
 __all__ = ["chance", "drawn", "edited", "is_made", "made", "shipped", "spans_of", "touches", "WORD"]
@@ -38,7 +38,7 @@ def drawn(record: Record, share: float, seed: int, step: str) -> bool:
 
 def made(record: Record, content: Record, step: str, number: int, **more: Any) -> Record:
     """`content` as the `number`-th record that `step` made from `record` (numbers from 1)."""
-    meta = {**record.meta, "made_by": step, "from": record.id, **more}
+    meta = {**content.meta, "made_by": step, "from": record.id, **more}
     return replace(content, id=f"{record.id}+{step}-{number}", meta=meta)
 
 
@@ -59,12 +59,12 @@ def edited(
     roles: Iterable[str] = ("user", "text"),
     completions: bool = False,
 ) -> Record:
-    """The record with its texts edited; spans move along.
+    """The record with its texts edited; spans and words move along.
 
     `edits_of(text, spans)` is asked for each message of the prompt with one of the roles (and, if wanted, for every
     message of the completions); `spans` are the places in the text that carry a label.
     """
-    prompt, spans, offset = [], spans_of(record), 0
+    prompt, spans, meta, offset = [], spans_of(record), record.meta, 0
     for message in record.prompt:
         if message.role in roles and message.content:
             inside = [
@@ -74,7 +74,8 @@ def edited(
             ]
             edits = edits_of(message.content, inside)
             if edits:
-                spans = move_spans(spans, [replace(e, start=e.start + offset, end=e.end + offset) for e in edits])
+                placed = [replace(edit, start=edit.start + offset, end=edit.end + offset) for edit in edits]
+                spans, meta = move_spans(spans, placed), move_words(meta, placed)
                 message = replace(message, content=apply_edits(message.content, edits))
         prompt.append(message)
         offset += len(message.content) + 1
@@ -91,7 +92,7 @@ def edited(
             for answer in answers
         )
     label = spans if spans_of(record) else record.label
-    return replace(record, prompt=tuple(prompt), completions=answers, label=label)
+    return replace(record, prompt=tuple(prompt), completions=answers, label=label, meta=meta)
 
 
 @cache

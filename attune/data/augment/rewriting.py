@@ -150,7 +150,9 @@ def _with_text(record: Record, text: str) -> Record:
     place = _place(record) or 0
     prompt = tuple(replace(m, content=text) if at == place else m for at, m in enumerate(record.prompt))
     label = _moved(record, text) if spans_of(record) else record.label
-    return replace(record, prompt=prompt, label=label)
+    # Places of the old text's words say nothing of the new one; its words are found again.
+    meta = {key: value for key, value in record.meta.items() if key != "tokens"}
+    return replace(record, prompt=prompt, label=label, meta=meta)
 
 
 def _moved(record: Record, text: str) -> tuple[Span, ...] | None:

@@ -134,7 +134,7 @@ class Dates(TextStep):
         change = super().apply(record, number)
         entries = list(change.entries) if change else []
         kept = change.record if change and change.record else record
-        meta = dict(record.meta)
+        meta = dict(kept.meta)
         for name, value in self._columns(record):
             self.place = f"{source}:{name}"
             if edits := self.edits(value):

@@ -132,10 +132,11 @@ class Missing(Step):
                 replace(one, messages=tuple(filled(m, f"completions.{at}.{n}") for n, m in enumerate(one.messages)))
                 for at, one in enumerate(record.completions)
             )
-        label = record.label
+        label, meta = record.label, record.meta
         if self.context.task == "tagging" and entries:
-            label = ()  # what was marked in a placeholder marks nothing now
-        return replace(record, prompt=prompt, completions=completions, label=label), entries
+            label = ()  # what was marked in a placeholder marks nothing now, and its words are gone
+            meta = {key: value for key, value in meta.items() if key != "tokens"}
+        return replace(record, prompt=prompt, completions=completions, label=label, meta=meta), entries
 
     def facts(self) -> dict[str, Any]:
         missing = {field: dict(sorted(counts.items())) for field, counts in self.counts.items()}
