@@ -104,7 +104,10 @@ def data_review(
         if not answer or answer.strip() == "q":
             break
         if answer.strip() in ("a", "r"):
-            review.decide(record.id, "accepted" if answer.strip() == "a" else "rejected")
+            try:
+                review.decide(record.id, "accepted" if answer.strip() == "a" else "rejected")
+            except UsageError as error:
+                print(error, file=sys.stderr)
     counts = review.export()
     _told({"counts": dict(counts)}, dict(counts), folder, as_json)
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attune.durable import fsync
-from attune.errors import DataError, UsageError
+from attune.errors import DataError, MachineError, UsageError
 from attune.records import Record
 
 __all__ = ["Candidate", "Review"]
 
 Status = Literal["pending", "accepted", "rejected"]
+ANSWERS = frozenset(("label", "spans", "completions"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Review:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.decisions: dict[str, dict[str, Any]] = {}
+        self._made: dict[str, bool] | None = None
+        """What can be decided, and whether it has an answer to accept; read when the first decision is made."""
         for where, row in self._lines("decisions.jsonl", torn=True):
             if not isinstance(row.get("id"), str) or row.get("status") not in ("accepted", "rejected", "pending"):
                 raise DataError("this line is no decision", where=where, fix="delete the line")
@@ -72,6 +75,7 @@ class Review:
     def write(self, candidates: Iterable[Candidate]) -> Counter[str]:
         """Replace what was made; returns how many have each status, decisions included. Writes `records.jsonl` too."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = None
         self._replace("review.jsonl", (candidate.to_dict() for candidate in candidates))
         return self.export()
 
@@ -97,19 +101,31 @@ class Review:
     def decide(self, id: str, status: Status, *, note: str = "", record: Record | None = None) -> None:
         """Say what becomes of a candidate; `record` is it as the reviewer put it right. On the disk when it returns.
 
-        Raises: UsageError for an id that is not there.
+        Raises: UsageError for an id that is not there, and for a record without an answer that would be accepted;
+        MachineError if it cannot be written.
         """
-        if not any(row.get("id") == id for _, row in self._lines("review.jsonl")):
+        if self._made is None:
+            rows = (row for _, row in self._lines("review.jsonl"))
+            self._made = {row.get("id", ""): not ANSWERS.isdisjoint(row.get("record", ())) for row in rows}
+        if id not in self._made:
             raise UsageError(f"nothing with the id {id} waits in {self.folder}", fix="take the id from review.jsonl")
+        if status == "accepted" and record is None and not self._made[id]:
+            raise UsageError(f"{id} has no answer to accept", fix="reject or skip it, or give the record put right")
         row: dict[str, Any] = {"id": id, "status": status} | ({"note": note} if note else {})
         if record is not None:
             row["record"] = replace(record, id=id).to_dict()
         path = self.folder / "decisions.jsonl"
-        with open(path, "ab+") as file:
-            _cut_torn(file)
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
-            file.flush()
-            os.fsync(file.fileno())
+        new = not path.exists()
+        try:
+            with open(path, "ab+") as file:
+                _cut_torn(file)
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                fsync(self.folder)
+        except OSError as error:
+            raise _unwritten(path, error) from error
         self.decisions[id] = row
 
     def export(self) -> Counter[str]:
@@ -128,14 +144,26 @@ class Review:
     def _replace(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         path = self.folder / name
         part = path.with_name(f".{name}.part")
-        with open(part, "wb") as file:
-            for row in rows:
-                line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-                file.write(line.encode("utf-8", "surrogatepass"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        fsync(self.folder)
+        try:
+            with open(part, "wb") as file:
+                for row in rows:
+                    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+                    file.write(line.encode("utf-8", "surrogatepass"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            fsync(self.folder)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> MachineError:
+    return MachineError(
+        f"cannot write {path}",
+        why=str(error),
+        fix="free disk space and run it again: answers and decisions before it are kept",
+    )
 
 
 def _cut_torn(file: Any) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from attune.cli import app
 from attune.curate.labels import LabelOptions, distill_labels, unlabelled
 from attune.curate.review import Review
 from attune.data.sources import load_records
@@ -62,6 +64,30 @@ def test_an_answer_that_names_no_class_waits(texts, tmp_path):
     account = distill_labels(unlabelled(texts), tmp_path, writer, LabelOptions(classes=CLASSES))
     assert account["counts"]["pending"] == 3
     assert {one.record.label for one in Review(tmp_path)} == {None}
+    done = CliRunner().invoke(app, ["data", "review", str(tmp_path)], input="a\nr\ns\n")
+    assert done.exit_code == 0 and "1 has no answer to accept" in done.stderr
+    assert Review(tmp_path).export() == {"accepted": 0, "pending": 2, "rejected": 1}
+
+
+def test_deciding_reads_what_was_made_once_and_a_full_disk_is_said(texts, tmp_path, monkeypatch):
+    def writer(asks: list[Ask]) -> list[Answer]:
+        return [Answer("card" if at % 2 else "refund", "stop") for at, _ in enumerate(asks)]
+
+    distill_labels(unlabelled(texts), tmp_path / "out", writer, LabelOptions(classes=CLASSES))
+    review = Review(tmp_path / "out")
+    review.decide("1", "accepted")
+    (tmp_path / "out" / "review.jsonl").rename(tmp_path / "kept.jsonl")
+    review.decide("2", "accepted")
+    (tmp_path / "kept.jsonl").rename(tmp_path / "out" / "review.jsonl")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for write in (lambda: review.decide("3", "accepted"), review.export):
+        with pytest.raises(MachineError, match="cannot write"):
+            write()
+    assert "3" not in review.decisions
 
 
 def test_a_row_without_text_is_named(tmp_path):
