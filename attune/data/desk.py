@@ -187,7 +187,7 @@ class Desk:
             for number, group in enumerate(groups):
                 if group[0].learns:
                     group[0].learn(now["train"])
-                counts: dict[str, Counter[str]] = {step.name: Counter() for step in group}
+                counts: list[Counter[str]] = [Counter() for _ in group]
                 for name in now:
                     writer = SpoolWriter(self.folder / f".{number}-{name}.jsonl")
                     for record in _through(now[name], group, name == "train", ledger, counts):
@@ -196,9 +196,9 @@ class Desk:
                     if number and isinstance(old := now[name], Spool):
                         old.path.unlink()
                     now[name] = made
-                for step in group:
-                    self.facts.append({"step": step.name, "counts": dict(counts[step.name]), **step.facts()})
-                    self.say(f"{step.name}: {_told(counts[step.name])}")
+                for step, count in zip(group, counts):
+                    self.facts.append({"step": step.name, "counts": dict(count), **step.facts()})
+                    self.say(f"{step.name}: {_told(count)}")
                 if not len(now["train"]):
                     raise DataError(
                         f"step '{group[-1].name}' of data.prepare leaves no training row",
@@ -253,11 +253,11 @@ def _through(
     steps: Sequence[Step],
     training: bool,
     ledger: IO[str],
-    counts: dict[str, Counter[str]],
+    counts: Sequence[Counter[str]],
 ) -> Iterator[Record]:
     for number, record in enumerate(records):
         flow = [(record, number if training else -1)]
-        for step in steps:
+        for step, count in zip(steps, counts):
             after = []
             for one, position in flow:
                 change = step.apply(one, position) if training else step.apply_held_out(one)
@@ -266,7 +266,7 @@ def _through(
                     continue
                 for entry in change.entries:
                     ledger.write(ENCODE({"id": one.id, "step": step.name, **_plain(entry)}) + "\n")
-                    counts[step.name][entry["action"]] += 1
+                    count[entry["action"]] += 1
                 if change.record is not None:
                     after.append((change.record, position))
                 after += [(new, -1) for new in change.added]

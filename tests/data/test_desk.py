@@ -91,6 +91,12 @@ def test_every_change_stands_in_the_ledger(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_step_that_stands_twice_is_counted_apart(tmp_path: Path) -> None:
+    desk = Desk([Shout(), Twice(), Shout()], tmp_path)
+    desk.run({"train": records("abc")})
+    assert [fact["counts"] for fact in desk.facts] == [{"edit": 1}, {"add": 1}, {}]
+
+
 def test_a_step_that_leaves_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="longest"):
         Desk([Longest()], tmp_path).run({"train": records("abc", "xyz")})
