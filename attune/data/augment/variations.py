@@ -10,6 +10,7 @@ from functools import partial
 from pydantic import Field
 
 from attune.data.augment.base import WORD, chance, drawn, edited, is_made, made, shipped, touches
+from attune.data.privacy.detectors.base import PLACEHOLDER
 from attune.data.steps import Change, Edit, Step
 from attune.plugins import Options
 from attune.records import Record
@@ -124,8 +125,9 @@ class Variations(Step):
 
 
 def _outside(change: Callable, rng: random.Random, how: object, text: str, spans: list[tuple[int, int]]) -> list[Edit]:
-    """The edits that touch no labelled place."""
-    return [edit for edit in change(text, how, rng) if not touches(edit, spans)]
+    """The edits that touch no labelled place, and no masked value ([EMAIL])."""
+    fixed = [*spans, *(match.span() for match in PLACEHOLDER.finditer(text))]
+    return [edit for edit in change(text, how, rng) if not touches(edit, fixed)]
 
 
 def _typos(text: str, rate: float, rng: random.Random) -> list[Edit]:

@@ -65,6 +65,12 @@ def test_each_kind_of_change_alone(only, expected):
     assert wanted in found
 
 
+def test_masked_values_stay():
+    text = "please write to [EMAIL] or call [PHONE] before monday"
+    copies = added(Variations(Variations.Config(copies=20, typos=0.9, casing=0.9), Context()), record(text))
+    assert len(copies) > 10 and all("[EMAIL]" in copy.text and "[PHONE]" in copy.text for copy in copies)
+
+
 def test_typos_leave_numbers_addresses_negations_and_short_words():
     rates = {"typos": 1.0, "casing": 0, "punctuation": 0, "contractions": 0, "synonyms": 0}
     step = Variations(Variations.Config(copies=20, **rates), Context())
