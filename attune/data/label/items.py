@@ -97,7 +97,7 @@ def _rows(where: Where, row: dict[str, Any], lines: bool) -> list[tuple[Where, d
         tokens = [cells[0] for cells in row["conll"]]
         return [(where, {"text": " ".join(tokens), "tokens": offsets_of(tokens)})]
     if lines and isinstance(row.get("document"), str):
-        texts = enumerate(row["document"].splitlines(), start=1)
+        texts = enumerate(row["document"].split("\n"), start=1)  # a line separator of Unicode ends no line of a file
         return [(Where(where.path, number), {"text": line.strip()}) for number, line in texts if line.strip()]
     return [(where, row)]
 

@@ -256,7 +256,8 @@ def test_export_of_several_labels_and_of_spans(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "column", "expected"),
     [
-        ("a.txt", "first line\n\nsecond line\n", "text", ["first line", "second line"]),
+        ("a.txt", "first line\n\nsecond line\r\n", "text", ["first line", "second line"]),
+        ("a.txt", "one\u2028text\nanother\x0cone\n", "text", ["one\u2028text", "another\x0cone"]),
         ("a.csv", "note,code\nlong enough,a\nanother one,b\nlong enough,c\n", "note", ["long enough", "another one"]),
         ("a.jsonl", '{"body": "x y", "text": null}\n{"body": "z", "text": null}\n', "body", ["x y", "z"]),
         ("a.conll", "Ann B-PER\nsings O\n\nBo B-PER\n", "text", ["Ann sings", "Bo"]),
