@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
 import html
 import json
@@ -20,9 +19,10 @@ from typing import Any
 from attune.data.desk import sweep
 from attune.data.files import kind_of
 from attune.data.privacy.find import Finder
+from attune.data.raw_rows import head_of, raw_rows
 from attune.data.suppress import Suppression, digit_runs, strings_of, words_of
 from attune.durable import fsync, write_json
-from attune.errors import DataError, MachineError, UsageError
+from attune.errors import MachineError, UsageError
 from attune.runs import list_runs
 
 __all__ = ["forget", "Forgotten", "Removed", "RunUse"]
@@ -207,71 +207,11 @@ def _shown(name: str) -> bool:
     return not name.startswith(".") or name in OWN
 
 
-def _rows(file: Path) -> Iterator[tuple[int, bytes, list[str], str | None]]:
-    """Rows of a table: the first line's number, the bytes as they stand, the texts in them, the record's id."""
-    with open(file, "rb") as stream:
-        if kind_of(file) == "jsonl":
-            for number, raw in enumerate(stream, 1):
-                try:
-                    value = json.loads(raw)
-                except ValueError:
-                    yield number, raw, [raw.decode("utf-8", "replace")], None
-                    continue
-                id = value.get("id") if isinstance(value, dict) else None
-                texts = list(
-                    strings_of({k: v for k, v in value.items() if k != "id"} if isinstance(value, dict) else value)
-                )
-                yield number, raw, texts, id if isinstance(id, str) else None
-            return
-        yield from _csv_rows(stream)
-
-
-def _csv_rows(stream: Any) -> Iterator[tuple[int, bytes, list[str], str | None]]:
-    """As above; a row of CSV may run over several lines, and its first row is the header, which stays."""
-    raw: list[bytes] = []
-
-    def lines() -> Iterator[str]:
-        for line in stream:
-            raw.append(line)
-            yield line.decode("utf-8", "surrogateescape")
-
-    head = stream.readline()
-    stream.seek(0)
-    delimiter = max(",;\t|", key=lambda mark: head.count(mark.encode()))
-    first, header = 1, None
-    csv.field_size_limit(LIMIT_BYTES)
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error:
-            # Where a quote goes wrong, up to all that follows reads as one row: only the lines themselves can be told.
-            for number, line in enumerate(raw, first):
-                if b"\r" in line.rstrip(b"\r\n"):
-                    raise DataError(
-                        "a line of this CSV file has a bare carriage return in it",
-                        where=f"{stream.name}:{number}",
-                        why="where its rows end cannot be told, so a row too many could be removed",
-                        fix="end lines in line feeds, as `tr '\\r' '\\n'` does",
-                    ) from None
-                yield number, line, [line.decode("utf-8", "surrogateescape")], None
-        else:
-            if cells is None:
-                return
-            if header is None:
-                header = [name.removeprefix("\ufeff") for name in cells]
-            else:
-                row = dict(zip(header, cells))
-                yield first, b"".join(raw), cells, row.get("id")
-        first += len(raw)
-        raw.clear()
-
-
 def _search(file: Path, found_in: Match, report: Forgotten, matched: set[str], finder: Finder | None) -> None:
     packed = file.suffix.lower() in (".gz", ".zst")
     kind = kind_of(file)
     if kind in REWRITTEN and not packed:
-        for line, _, texts, id in _rows(file):
+        for line, _, texts, id in raw_rows(file):
             hits = [hit for text in texts for hit in found_in(text)]
             if hits:
                 report.removed.append(Removed(str(file), line, id))
@@ -404,8 +344,8 @@ def _rewrite(lines: dict[Path, set[int]]) -> None:
             written[file] = file.with_name(f".tmp-{file.name}-{os.getpid()}")
             with open(written[file], "wb") as out:
                 if kind_of(file) == "csv":
-                    out.write(_head(file))
-                for line, raw, _, _ in _rows(file):
+                    out.write(head_of(file))
+                for line, raw, _, _ in raw_rows(file):
                     if line not in gone:
                         out.write(raw)
                 out.flush()
@@ -437,11 +377,3 @@ def _restated(folder: Path) -> None:
             facts["forgotten"] = facts.get("forgotten", 0) + rows - now
             facts["rows"][name] = now
         write_json(path, facts)
-
-
-def _head(file: Path) -> bytes:
-    """The header of a CSV file, which may have line breaks too."""
-    for line, _, _, _ in _rows(file):
-        with open(file, "rb") as stream:
-            return b"".join(stream.readline() for _ in range(line - 1))
-    return file.read_bytes()

@@ -138,6 +138,13 @@ def test_escaped_and_damaged_lines_and_numbers_in_any_spacing(tmp_path: Path) ->
     assert [row.line for row in forget(r"555.?01", file, regex=True).removed] == [3, 4, 5]
 
 
+def test_an_id_of_the_users_own_is_searched(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(lines({"id": "k.easton@example.com", "text": "x"}, {"id": "7065550115abcdef", "text": "y"}))
+    assert [row.line for row in forget("K.Easton@example.com", file).removed] == [1]
+    assert forget("7065550115", file).removed == []
+
+
 def test_runs_that_used_the_data_are_named(tmp_path: Path) -> None:
     source = tmp_path / "claims.csv"
     source.write_bytes(CSV.encode())
