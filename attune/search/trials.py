@@ -139,7 +139,12 @@ class Trials:
         if not self.study.get_trials(deepcopy=False):
             own = spaces.of_recipe(self.base, self.space, learning_rate=self.facts["learning_rate"])
             self.study.enqueue_trial(own)
-        return self._job(studies.asked(self.study, self.settings, self.base.seed))
+        trial = studies.asked(self.study, self.settings, self.base.seed)
+        job = self._job(trial)
+        if job is not None and trial.number and (needed := self.costs.of_trial(job.recipe)) > self.left:
+            self._skip(trial, f"would take about {needed:.0f} s; {max(0, self.left):.0f} s are left")
+            return None
+        return job
 
     def _job(self, trial: Any) -> Job | None:
         """Draw a trial's values and write its recipe."""
@@ -168,10 +173,6 @@ class Trials:
             if same and other.user_attrs.get("state") != "skipped":
                 self._skip(trial, f"the same settings as trial {other.number}")
                 return None
-        needed, begun = self.costs.of_trial(ready), (job.path / "checkpoints").exists()
-        if trial.number and not begun and needed > self.left:
-            self._skip(trial, f"would take about {needed:.0f} s; {max(0, self.left):.0f} s are left")
-            return None
         write_text(self.folder / "trials" / f"{name}.yaml", ready.dump())
         return job
 

@@ -134,13 +134,15 @@ def test_the_recipe_itself_goes_on_though_the_budget_is_used_up(tmp_path: Path) 
         again.run()
 
 
-def test_any_other_unfinished_trial_stays_for_a_larger_budget(tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", [True, False])
+def test_any_other_unfinished_trial_stays_for_a_larger_budget(tmp_path: Path, saved: bool) -> None:
     (tmp_path / "trials").mkdir()
     write_json(tmp_path / "search.json", {"seconds": 1000.0, "state": "interrupted"})
     study = studies.opened(tmp_path, RECIPE.search, higher=False)
     before = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, None), Show())
     assert before._ask() is not None and before._ask() is not None
-    (tmp_path / "trials" / "trial-0001" / "checkpoints").mkdir(parents=True)  # it had begun
+    if saved:
+        (tmp_path / "trials" / "trial-0001" / "checkpoints").mkdir(parents=True)
     own, _ = studies.running(study, RECIPE.search, 0)
     studies.told(study, own, "finished", 0.5, seconds=1.0, share=1.0)
     after = Trials(tmp_path, RECIPE, SPACE, study, FACTS, Clock(tmp_path, 60.0), Show())
