@@ -15,7 +15,7 @@ from attune.errors import MachineError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Suspect", "Noise", "find_label_noise", "confident_learning"]
+__all__ = ["Suspect", "Noise", "find_label_noise", "features_of", "confident_learning"]
 
 FOLDS = 5
 ROWS = 100_000
@@ -62,14 +62,21 @@ class Noise:
 
 
 def find_label_noise(
-    texts: Sequence[str], labels: Sequence[str], *, embeddings: bool = False, rounds: int = 1, surest: float = 0.5
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    embeddings: bool = False,
+    rounds: int = 1,
+    surest: float = 0.5,
+    features: dict[str, Any] | None = None,
 ) -> Noise:
     """Rank rows by how probable it is that their label is wrong, the likeliest errors first.
 
     `embeddings` adds a model on sentence embeddings (extra `offline`): slower, and better at topics said in new words.
     With several `rounds`, the models of each learn from labels in which the errors that the one before was sure of (by
     a margin of `surest`) are put right, and the last ones judge the labels as given: where many labels are wrong, their
-    errors no longer hide each other.
+    errors no longer hide each other. `features` are those of `features_of` for the same texts, where the caller asks
+    more than once about them: they are most of the work.
     Raises: MachineError if the extra is asked for and missing.
     """
     import numpy as np
@@ -88,7 +95,8 @@ def find_label_noise(
     read = [texts[row] for row in rows]
     column = {label: at for at, label in enumerate(classes)}
     given = np.array([column[labels[row]] for row in rows])
-    features = _features(read, embeddings)
+    if features is None or len(rows) < len(texts):
+        features = features_of(read, embeddings)
     learned = given
     for last in range(rounds - 1, -1, -1):
         made = _predictions(features, read, learned, len(classes))
@@ -149,7 +157,7 @@ def confident_learning(chances: np.ndarray, given: np.ndarray) -> tuple[np.ndarr
     return np.lexsort((rows, np.round(own, 6))), wrong, other
 
 
-def _features(texts: list[str], embeddings: bool) -> dict[str, Any]:
+def features_of(texts: Sequence[str], embeddings: bool = False) -> dict[str, Any]:
     """What the models see of the texts: word weights, condensed ones, sentence embeddings. Shapes: [N, ...] each."""
     import numpy as np
 
@@ -164,7 +172,7 @@ def _features(texts: list[str], embeddings: bool) -> dict[str, Any]:
             raise MachineError(
                 "sentence embeddings are not installed", fix=f"pip install {' '.join(map(repr, missing()))}"
             )
-        found["embeddings"] = np.asarray(minilm()(texts))
+        found["embeddings"] = np.asarray(minilm()(list(texts)))
     return found
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, Literal
 
 from attune.data.audit.view import Section, View, excerpt, finding, words
-from attune.data.noise import find_label_noise
+from attune.data.noise import features_of, find_label_noise
 from attune.records import Record, Span
 
 __all__ = ["label_noise"]
@@ -89,9 +89,10 @@ def _each_label(view: View) -> Section:
     rows: list[dict[str, Any]] = []
     wrong: set[int] = set()
     examined = 0
+    features = features_of(texts) if names else None
     for name in names:
         given = ["yes" if name in record.label else "no" for record in records]  # type: ignore[operator]
-        found = find_label_noise(texts, given)
+        found = find_label_noise(texts, given, features=features)
         examined += bool(found.examined)
         for suspect in found.confident:
             wrong.add(suspect.row)

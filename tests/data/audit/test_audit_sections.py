@@ -16,6 +16,7 @@ from attune.data.audit.association import associations, holm
 from attune.data.audit.groups import wilson
 from attune.data.audit.terms import FOLDER, function_words, language_of, mentions
 from attune.data.audit.view import View, excerpt, words
+from attune.data.features import tfidf
 from attune.errors import DataError
 from attune.records import Completion, Label, Message, Record, Span
 
@@ -273,6 +274,21 @@ def test_noise_of_other_tasks() -> None:
 
     answers = [Record(f"r{row}", (Message("user", "why"),), (Completion((Message("assistant", "so"),)),)) for row in range(30)]  # fmt: skip  # noqa: E501
     assert "skipped" in sections({"train": answers}, "generation")["labels"]
+
+
+def test_texts_with_several_labels_are_read_once_and_not_for_each_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(texts: Any) -> Any:
+        read.append(len(texts))
+        return tfidf(texts)
+
+    monkeypatch.setattr("attune.data.features.tfidf", counted)
+    kinds = ["fire", "water", "storm"]
+    many = [record(row, f"{kinds[row % 3]} damage in house {row}", (kinds[row % 3],)) for row in range(90)]
+    many[12] = record(12, "fire damage in house 12", ("water",))
+    found = sections({"train": many}, "multilabel")["labels"]
+    assert read == [90] and {row["id"] for row in found["rows"][:2]} == {"r12"}
 
 
 def test_overview_tells_steps_questions_and_protection() -> None:
