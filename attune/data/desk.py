@@ -101,9 +101,9 @@ def prepare_parts(
 
 
 def _made_by(step: Step) -> dict[str, Any]:
-    files = [_sha256(file) for file in step.files()]
+    reads = [_sha256(one) if isinstance(one, Path) else one for one in step.reads()]
     made = {"step": step.name, "version": step.version, "options": step.options.model_dump(mode="json")}
-    return {**made, "files": files} if files else made
+    return {**made, "reads": reads} if reads else made
 
 
 def restored(states: Sequence[Mapping[str, Any]], task: str) -> list[Step]:

@@ -108,8 +108,9 @@ class Step(ABC):
         """See all training records, as the steps before left them. They may lie on disk: read them in order, keep
         little."""
 
-    def files(self) -> Sequence[Path]:
-        """Files that the options name. What stands in them is part of the prepared data's address."""
+    def reads(self) -> Sequence[Path | str]:
+        """What decides beside the options and is part of the prepared data's address: files by what stands in them,
+        anything else by a mark of its own."""
         return ()
 
     @abstractmethod

@@ -224,6 +224,17 @@ def test_what_a_template_adds_and_what_steps_read_are_part_of_the_address(tmp_pa
         assert asked not in {record.text for record in made.parts["train"]}
 
 
+def test_another_key_gives_other_pseudonyms(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invented = {"pii": {"action": "pseudonymise", "secret_env": "PII_KEY"}}
+    recipe = {"data": {"path": str(table), "prepare": [invented]}}
+    made = []
+    for key in ("first", "second", "first"):
+        monkeypatch.setenv("PII_KEY", key)
+        made.append(attune.prepare(recipe, out=tmp_path / "out"))
+    assert made[0].folder == made[2].folder != made[1].folder
+    assert {row.text for row in made[0].parts["train"]} != {row.text for row in made[1].parts["train"]}
+
+
 def test_a_changed_file_is_seen(tmp_path: Path, table: Path) -> None:
     from attune.data.versions import facts_of
 

@@ -70,7 +70,7 @@ class Contamination(Step):
         self.suite = Suite()
         self.seen = 0
 
-    def files(self) -> list[Path]:
+    def reads(self) -> list[Path]:
         return [file for path in self.options.against for file in files_of(path)]
 
     def learn(self, train: Sequence[Record]) -> None:

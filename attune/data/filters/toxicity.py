@@ -76,7 +76,7 @@ class Toxicity(Filter):
         self.pattern = _pattern(words) if words else None
         self.scores: dict[int, tuple[str, float]] = {}
 
-    def files(self) -> list[Path]:
+    def reads(self) -> list[Path]:
         words = [Path(self.options.words_file)] if self.options.words_file else []
         model = _model_folder(Path(self.options.classifier)) if self.options.classifier else None
         return words + (sorted(path for path in model.rglob("*") if path.is_file()) if model else [])
