@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from attune.data.batch import Loader
 from attune.data.labelling import spans_of, tag_layout, words_of
 from attune.evaluate.predictions import Predictions
+from attune.model.machine import Gathered
 
 if TYPE_CHECKING:
     from attune.data.render import Renderer
@@ -36,7 +38,7 @@ def score_store(
     loader = Loader(store, seed=0, batch_size=1, layout=layout, pad_id=pad_id, scored=objective.scored)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    rows: dict[str, list[np.ndarray]] = {"example": [], "out": [], "logp": [], "weight": []}
+    rows: dict[str, Gathered] = defaultdict(Gathered)
     for batch in loader.all(batch_tokens):
         batch = batch.to(device)
         scores = policy(batch)
@@ -45,15 +47,15 @@ def score_store(
         for key, value in objective.counts(batch).items():
             counts[key] = counts.get(key, 0.0) + float(value)
         assert batch.index is not None
-        rows["example"].append(batch.index[batch.seq.cpu()].numpy())
-        rows["weight"].append(batch.weight.cpu().numpy())
+        rows["example"].add(batch.index[batch.seq.cpu()])
+        rows["weight"].add(batch.weight)
         if scores.out is not None:
-            rows["out"].append(scores.out.float().cpu().numpy())
+            rows["out"].add(scores.out.float())
         if scores.logp is not None:
-            rows["logp"].append(scores.logp.double().cpu().numpy())
+            rows["logp"].add(scores.logp.double())
     policy.train(was_training)
-    order = np.argsort(np.concatenate(rows["example"]), kind="stable")
-    joined = {key: np.concatenate(parts)[order] for key, parts in rows.items() if parts}
+    order = np.argsort(rows["example"].rows, kind="stable")
+    joined = {key: parts.rows[order] for key, parts in rows.items()}
     return {key: sums[key] / max(counts[key], 1e-12) for key in sums}, joined
 
 

@@ -12,6 +12,8 @@ __all__ = ["token_logp", "mean_logp", "chunked_logp", "logp_at", "top_logp", "ch
 
 _WHOLE = 32_000_000
 """Logits (numbers) that may exist at once; below it one pass is faster than recomputing chunks."""
+_PART = 4_000_000
+"""The same where nothing is recomputed."""
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ def chunked(
     Shapes: hidden [M, H], each of `rows` [M, ...]; every tensor that `score` returns has the rows of its input.
     """
     width = getattr(head, "out_features", None) or getattr(head, "weight", hidden).shape[0]
-    size = max(256, _WHOLE // max(int(width), 1))
+    size = max(256, (_WHOLE if torch.is_grad_enabled() else _PART) // max(int(width), 1))
     if hidden.shape[0] <= size:
         return score(head(hidden), *rows)
 

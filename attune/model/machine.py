@@ -6,9 +6,10 @@ import ctypes
 import os
 import sys
 
+import numpy as np
 import torch
 
-__all__ = ["prepare", "usable_cores", "fast_bfloat16", "peak_memory_gib", "is_out_of_memory"]
+__all__ = ["Gathered", "prepare", "usable_cores", "fast_bfloat16", "peak_memory_gib", "is_out_of_memory"]
 
 # On a CPU, oneDNN and the layer PyTorch has over it keep what they made for the last 1,024 shapes of a product each:
 # code, and scratch memory as large as the operands. Texts differ in length, so nearly every forward is a new shape, and
@@ -16,6 +17,35 @@ __all__ = ["prepare", "usable_cores", "fast_bfloat16", "peak_memory_gib", "is_ou
 # Source: docs/LOG.md, what grows while training.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "32")
+
+
+class Gathered:
+    """Rows that come with each forward and stay: one block that doubles when it is full.
+
+    Kept as arrays of their own, they would come to lie in the large blocks that a forward has freed; the next forward
+    finds none of them whole and asks for more, each time. Source: docs/LOG.md, what grows while training.
+    """
+
+    def __init__(self) -> None:
+        self._block: np.ndarray | None = None
+        self._used = 0
+
+    def add(self, rows: torch.Tensor) -> None:
+        """More rows, of the shape and type of the first ones but for their number. Shapes: [n, ...]."""
+        new = rows.detach().cpu().numpy()
+        end = self._used + len(new)
+        if self._block is None or end > len(self._block):
+            grown = np.empty((max(2 * end, 4096), *new.shape[1:]), dtype=new.dtype)
+            if self._block is not None:
+                grown[: self._used] = self.rows
+            self._block = grown
+        self._block[self._used : end] = new
+        self._used = end
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of them so far; empty where none came. Shapes: [N, ...]."""
+        return np.empty(0) if self._block is None else self._block[: self._used]
 
 
 def usable_cores() -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attune.data.batch import collate, micro_batches
+from attune.model.machine import Gathered
 
 if TYPE_CHECKING:
     from attune.data.batch import Loader
@@ -73,7 +74,7 @@ def _features(policy: Policy, head: nn.Linear, loader: Loader, batch_tokens: int
     most = max(1, CELLS // head.in_features)
     was_training = policy.training
     policy.eval()
-    features, targets, seen = [], [], 0
+    features, targets = Gathered(), Gathered()
     try:
         # by chunks, so that sorting by length inside a chunk leaves the sample of a large set random
         for chunk in np.array_split(order, max(1, len(order) // 2048)):
@@ -88,15 +89,14 @@ def _features(policy: Policy, head: nn.Linear, loader: Loader, batch_tokens: int
                 hidden = hidden.flatten(0, -2)
                 if len(hidden) != len(batch.src):  # scored at every token: keep the positions that count
                     hidden = hidden.index_select(0, batch.src)
-                features.append(hidden.double().cpu().numpy())
-                targets.append(batch.target.cpu().numpy())
-                seen += len(hidden)
-            if seen >= most:
+                features.add(hidden.double())
+                targets.add(batch.target)
+            if len(features.rows) >= most:
                 break
     finally:
         handle.remove()
         policy.train(was_training)
-    return np.concatenate(features)[:most], np.concatenate(targets)[:most]
+    return features.rows[:most], targets.rows[:most]
 
 
 def _fit(
