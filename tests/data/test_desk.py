@@ -128,7 +128,7 @@ def test_words_of_a_tagged_text_move_with_it(tmp_path: Path) -> None:
     name = Span(sentence.index("Karen"), sentence.index(" on"), "PER")
     given = Record("r", (Message("user", sentence),), label=(name,), meta={"tokens": places})
     empty = Record("s", (Message("user", sentence),), label=(), meta={"tokens": places})
-    varied = Variations(Variations.Config(typos=0.8, casing=0, punctuation=0))
+    varied = Variations(Variations.Config(typos=1.0, casing=0, punctuation=0))
     steps = [PersonalData(PersonalData.Config(kinds=["email"])), Dates(), varied]
     made = Desk(steps, tmp_path).run({"train": [given, empty]})["train"]
     assert len(made) == 4  # with a copy of each

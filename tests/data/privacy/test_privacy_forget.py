@@ -199,7 +199,7 @@ def test_the_list_knows_them_again_and_shows_nobody(tmp_path: Path) -> None:
     listed = Suppression.open(path)
     assert listed.add(["Karen Easton", "(706) 555-0115", "k.e@example.com"]) == 3 and listed.add(["karen  EASTON"]) == 0
     text = path.read_text()
-    assert not any(value in text.lower() for value in ("karen", "easton", "555", "example"))
+    assert not any(value in text.lower() for value in ("karen", "easton", "555-0115", "5550115", "example"))
     again = Suppression.load(path)
     for said in (
         "the claimant, Karen Easton, left",
