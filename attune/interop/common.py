@@ -34,6 +34,9 @@ def _report(draft: Draft, given: Given) -> None:
 def _label_smoothing(draft: Draft, given: Given) -> None:
     if number(given) == 0:
         return draft.map(given, None, None, "0: none, as here")
+    if draft.values.setdefault("objective.name", "sft") in ("sft", "classify"):
+        how = "in training; validation losses stay those of the answers themselves"
+        return draft.near(given, "objective.label_smoothing", number(given), how)
     return draft.drop(given, "set objective.label_smoothing, which sft and classify have")
 
 
@@ -276,7 +279,7 @@ TRAINER: dict[str, Rule] = {
     "early_stopping_patience": Rule("train.early_stopping", "on the validation loss", _patience),
     "metric_for_best_model": dropped("the validation loss; train.early_stopping.metric changes it"),
     "greater_is_better": dropped("attune knows which way each metric is better"),
-    "label_smoothing_factor": Rule("", "0 only", _label_smoothing),
+    "label_smoothing_factor": Rule("objective.label_smoothing", "with sft and classify", _label_smoothing),
     "output_dir": Rule("name", "its last part; runs stand in runs/", values.run_name),
     "run_name": Rule("name", "", values.run_name),
     "report_to": Rule("track", "tensorboard only", _report),

@@ -236,6 +236,8 @@ def test_a_notebook_and_what_unsloth_does_unasked() -> None:
         ("datasets: [{path: t.jsonl, type: completion, field: body}]", "data.columns", {"text": "body"}),
         ("datasets: [{path: t.jsonl, type: completion}]", "objective.name", "pretrain"),
         ("pretraining_dataset: c.jsonl", "objective.name", "pretrain"),
+        ("datasets: [{path: t.jsonl, type: alpaca}]\nlabel_smoothing_factor: 0.1", "objective.label_smoothing", 0.1),
+        ("datasets: [{path: t.jsonl, type: completion}]\nlabel_smoothing_factor: 0.1", "objective.name", "pretrain"),
         ("datasets: [{path: t.jsonl, type: chat_template, field_messages: talk}]", "data.columns",
          {"messages": "talk"}),
         ("datasets: [{path: t.jsonl, type: chat_template, field_messages: talk,"
