@@ -18,7 +18,7 @@ from attune.cli_options import Budget, Goal, Json, Out, Overrides, Quiet, RunDir
 from attune.cli_plan import plan
 from attune.cli_runs import chat, compare, ls, show
 from attune.cli_search import search
-from attune.errors import AttuneError, Interrupted
+from attune.errors import AttuneError, Interrupted, RecipeError
 
 __all__ = ["app", "main"]
 
@@ -46,6 +46,8 @@ def main() -> None:
             raise
         if stopping.received and not isinstance(error, Interrupted):
             _stopped()
+        if isinstance(error, RecipeError) and error.file:
+            _of_another_tool(error, error.file)
         print(f"attune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
@@ -63,6 +65,14 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def _of_another_tool(error: RecipeError, file: Path) -> None:
+    """The way out where a file that is no recipe of attune is one of another tool."""
+    from attune.interop.convert import tool_of
+
+    if tool := tool_of(file):
+        error.fix = f"this is a recipe of {tool}: attune import {file}"
 
 
 def _stopped() -> None:

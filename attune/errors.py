@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "AttuneError",
     "UsageError",
@@ -46,6 +48,8 @@ class RecipeError(AttuneError):
     """The recipe asks for something that cannot be."""
 
     exit_code = 3
+    file: Path | None = None
+    """The recipe file, where its keys or values are wrong."""
 
 
 class DataError(AttuneError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attune.durable import write_json
@@ -23,38 +21,17 @@ if TYPE_CHECKING:
     from attune.data.prepared import Prepared
     from attune.objectives.base import Objective
 
-__all__ = ["evaluate", "assess_run", "same_data"]
+__all__ = ["evaluate_one", "assess_run", "same_data"]
 
 KEPT = ("distilled", "transfer")
 """Tables of the results that other commands added: comparisons of the same model with other runs."""
 
 
-def evaluate(
-    run: Run | str | Path, *, suites: Iterable[str] = (), found: Read | None = None, show: Show | None = None
-) -> Run:
-    """Measure a finished run again: the tuned model and every baseline on the same rows; rewrites the report.
+def evaluate_one(run: Run, *, suites: list[str], found: Read | None, show: Show) -> Run:
+    """Measure one finished run again, as `flow.evaluate` says.
 
-    `suites` (names, or files of rows) are asked instead, nothing else is measured again, and they become part of the
-    run's `evaluate.suites`. `found` is data that was read and divided before.
+    Raises: UsageError if it has no model yet.
     """
-    show = show or Show()
-    run = run if isinstance(run, Run) else Run(run)
-    suites = list(suites)
-    if run.stages:
-        from attune.flow_stages import measure_stages
-
-        if len(run.stages) < len(run.status["stages"]) or run.last.path != run.stages[-1].path:
-            raise UsageError(
-                f"{run.path} has stages that are not trained", why=f"its state is {run.status['state']}",
-                fix="finish training first, or name the folder of one stage",
-            )  # fmt: skip
-        for stage in run.stages:
-            if stage.path == run.last.path:
-                evaluate(stage, suites=suites, show=show)
-            elif not (stage.path / "evaluation" / "results.json").exists():  # trained with --no-evaluate
-                evaluate(stage, show=show)
-        measure_stages(run, show=show)
-        return run
     if not (run.model_dir / "manifest.json").exists():
         raise UsageError(
             f"{run.path} has no model yet", why=f"its state is {run.status['state']}", fix="finish training first"

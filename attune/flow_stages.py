@@ -10,6 +10,7 @@ from typing import Any
 
 from attune.durable import write_json, write_text
 from attune.errors import AttuneError, RecipeError, UsageError
+from attune.flow_run import work
 from attune.recipe import Recipe
 from attune.recipe.stages import PREVIOUS
 from attune.runs import Run
@@ -26,8 +27,6 @@ def train_stages(recipe: Recipe, out: Path, *, fork: bool, assess: bool, show: S
     `plan` rehearses each stage before it starts. A stage is unchanged while its recipe, its data and all before it are
     the same; one that is not is set aside in `stages/.replaced`, from where it comes back if the change is undone.
     """
-    from attune.flow import work
-
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError(
             "stages run in one process", why="each stage starts from files that the one before wrote",

@@ -170,9 +170,9 @@ def _baseline_cost(baseline: Any, context: Context, *, limit: float, group: int)
         fitting.append(answer.trained_seconds)
         return answer.seconds
 
-    # prompts full of examples are all as long as the context allows: four of them tell what each costs
+    # prompts full of examples are all as long as the context allows: a few of them tell what each costs
     start = group if prompted and not by_likelihood else 4 if prompted else 16
-    rows = grow(run, len(context.test), start=start, limit=0.0 if prompted else limit)
+    rows = grow(run, len(context.test), start=start, limit=limit)
     return Cost(rows.seconds + min(fitting) * checks, rows.measured, rows.spent + sum(fitting))
 
 

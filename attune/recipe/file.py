@@ -192,19 +192,12 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapp
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise _of_whose_tool(explained(error, values, layer, source), source) from error
+        refused = explained(error, values, layer, source)
+        refused.file = None if isinstance(source, Mapping) else Path(source)
+        raise refused from error
     recipe._notices = tuple(notices)
     recipe._places = {".".join(map(str, key)): where for key, where in layer.places.items() if key}
     return recipe
-
-
-def _of_whose_tool(error: RecipeError, source: Any) -> RecipeError:
-    """The error, with the way out where the file is a recipe of another tool."""
-    from attune.interop.convert import tool_of
-
-    if not isinstance(source, Mapping) and (tool := tool_of(source)):
-        error.fix = f"this is a recipe of {tool}: attune import {source}"
-    return error
 
 
 def _copied(value: Any) -> Any:

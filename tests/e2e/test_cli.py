@@ -53,16 +53,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_quick_and_loads_no_torch(command: str, tmp_path: Path) -> None:
-    def seconds() -> float:
+    def seconds(*line: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = attune(*command.split(), "--help", cwd=tmp_path)
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=ENV)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == 0 and "Usage" in done.stdout
+        assert done.returncode == 0, done.stderr
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    best = min(seconds() for _ in range(3))
-    print(f"attune {command} --help: {best:.2f} s of CPU time")
-    assert best <= 0.5
+    # A processor that others use as well is up to three times slower; so the measure is what Python itself needs for
+    # the libraries of any command line, by turns with ours. Alone: 0.12 s and 0.25 s.
+    libraries = (sys.executable, "-c", "import typer, typer.main, pydantic.main, rich.console, rich.table, rich.panel")
+    help_page = (sys.executable, "-m", "attune.cli", *command.split(), "--help")
+    turns = [(seconds(*help_page), seconds(*libraries)) for _ in range(4)]
+    best, measure = (min(column) for column in zip(*turns, strict=True))
+    print(f"attune {command} --help: {best:.2f} s of CPU time, its libraries {measure:.2f} s")
+    assert best <= 3.5 * measure
+    assert "Usage" in attune(*command.split(), "--help", cwd=tmp_path).stdout
     spy = (
         "import sys; from attune.cli import main; sys.argv = ['attune', *sys.argv[1:], '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -404,10 +406,9 @@ def test_training_another_tools_recipe_says_how_to_import_it(tmp_path: Path) -> 
     path.write_text(
         "base_model: org/base\nmicro_batch_size: 2\nlearning_rate: 1e-4\ndatasets:\n  - {path: a/b, type: alpaca}\n"
     )
-    with pytest.raises(RecipeError) as refused:
-        Recipe.load(path)
-    assert refused.value.fix == f"this is a recipe of Axolotl: attune import {path}"
+    train = [sys.executable, "-m", "attune.cli", "train", str(path)]
+    refused = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 3 and f"fix: this is a recipe of Axolotl: attune import {path}\n" in refused.stderr
     path.write_text("data: {path: a.csv}\nlearning_rate: 1e-4\n")  # ours, with a key in the wrong place
-    with pytest.raises(RecipeError) as refused:
-        Recipe.load(path)
-    assert "attune import" not in str(refused.value.fix)
+    refused = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 3 and "attune import" not in refused.stderr
