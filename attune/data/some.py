@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from attune.data.examples import Example, Store
     from attune.data.prepared import Prepared
 
-__all__ = ["Some", "spread", "some_records", "some_validation"]
+__all__ = ["Some", "spread", "train_sample", "some_records", "some_validation"]
+
+SAMPLE, SAMPLE_TOKENS = 128, 32_768
+"""Training examples that are measured like validation's, and the tokens they may have however few validation has."""
 
 
 class Some:
@@ -34,6 +37,15 @@ class Some:
 def spread(total: int, wanted: int) -> np.ndarray:
     """At most so many numbers below `total`, evenly spaced: always the same ones."""
     return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
+
+
+def train_sample(train: Any, validation: Any) -> Some:
+    """Training examples whose loss is measured like validation's, to see the gap between the two: at most 128, and no
+    more tokens than validation has, so that long texts do not cost more to watch than to learn.
+    """
+    some = Some(train, spread(len(train), SAMPLE))
+    tokens, allowed = int(some.lengths.sum()), max(SAMPLE_TOKENS, int(np.sum(validation.lengths)))
+    return some if tokens <= allowed else Some(train, spread(len(train), max(1, SAMPLE * allowed // tokens)))
 
 
 def some_records(store: Any, records: list[Any], *, tokens: int) -> tuple[Some, list[Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attune import plugins
+from attune.data.some import spread
 from attune.errors import UsageError
 from attune.evaluate.curves import course_of
 from attune.evaluate.measure import PRIMARY, judged_by, metrics_for
@@ -21,7 +22,7 @@ from attune.evaluate.predictions import Predictions
 from attune.evaluate.retained import retained
 from attune.evaluate.stats import Interval, Paired, bootstrap, paired
 from attune.evaluate.suites.compared import compare_suites, suite_figures
-from attune.evaluate.systems import answers_of, asked_rows, baseline_answers, spread, tuned_answers
+from attune.evaluate.systems import answers_of, asked_rows, baseline_answers, tuned_answers
 from attune.evaluate.tasks import Measured, measure_tasks
 from attune.evaluate.verdict import verdict
 from attune.records import Record, Span, rows_hash

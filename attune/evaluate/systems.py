@@ -10,6 +10,7 @@ import numpy as np
 
 from attune import plugins
 from attune.data.prepared import kinds_of
+from attune.data.some import spread
 from attune.data.written import WRITABLE, read_back
 from attune.evaluate.baselines.base import Context
 from attune.evaluate.predict import predict_labels, predict_text
@@ -35,13 +36,7 @@ __all__ = [
     "context_of",
     "reference_logp",
     "asked_rows",
-    "spread",
 ]
-
-
-def spread(total: int, wanted: int) -> np.ndarray:
-    """Evenly spaced row numbers: the same rows for every system and every run."""
-    return np.unique(np.linspace(0, total - 1, num=min(total, wanted)).astype(int)) if total else np.arange(0)
 
 
 def asked_rows(recipe: Recipe, prepared: Prepared, objective: Objective, records: list[Record]) -> list[Record]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from attune import plugins
 from attune.data.prepared import Windows
+from attune.data.some import spread
 from attune.evaluate.baselines.base import Context
 from attune.evaluate.measure import metrics_for
 from attune.evaluate.predictions import Predictions
 from attune.evaluate.stats import bootstrap
-from attune.evaluate.systems import answers_of, asked_rows, baseline_names, context_of, placed, placed_base, spread
+from attune.evaluate.systems import answers_of, asked_rows, baseline_names, context_of, placed, placed_base
 from attune.model.save import open_model
 from attune.plan.grow import Cost, grow
 from attune.plan.suites import suite_costs

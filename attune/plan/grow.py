@@ -25,18 +25,22 @@ def grow(run: Callable[[int], float], total: int, *, start: int, limit: float) -
     """What `run(total)` would take. `run(n)` does n parts of the work and returns its seconds.
 
     From the two largest sizes as fixed + each x n, where two could be afforded within `limit` seconds; else in
-    proportion.
+    proportion. What the first call loads and compiles would look like a fixed part, and the rest too cheap: a cheap
+    first call is made twice, and only the second counts.
     """
     points: list[tuple[int, float]] = []
     size, spent = min(start, total), 0.0
     while True:
         seconds = run(size)
         spent += seconds
+        if not points and size < total and 3 * seconds <= limit:
+            seconds = run(size)
+            spent += seconds
         points.append((size, seconds))
         if size == total:
             return Cost(seconds, 1.0, spent)
         larger = min(total, size * FACTOR)
-        # the first size also warms up: a second one is wanted unless it is hopeless
+        # one size tells no fixed part: a second one is wanted unless it is hopeless
         if spent + seconds * (larger / size) ** (0.5 if len(points) == 1 else 1) > limit and (
             len(points) > 1 or seconds > limit
         ):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from attune.data.some import train_sample
 from attune.durable import write_json
 from attune.plan.grow import Cost, grow
 from attune.runs import Run
@@ -57,8 +58,9 @@ class Measuring:
         held = self.prepared.stores.get("validation")
         if how["evaluate"] is not None and held is not None:
             pad_id = loader.pad_id
+            both = [held, train_sample(self.prepared.stores["train"], held)]
             validation = measure_forwards(
-                policy, objective, held, forward, layout=loader.layout, pad_id=pad_id, seconds=self.limit / 3
+                policy, objective, both, forward, layout=loader.layout, pad_id=pad_id, seconds=self.limit / 3
             )
             whole = validation < self.limit
             if whole:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attune.data.some import spread
 from attune.evaluate.retained import halves, retained_suites, subject_for
 from attune.evaluate.suites.base import Questions, Subject, Suite, measure
 from attune.evaluate.suites.compared import load_suites, subject_of
-from attune.evaluate.systems import placed, spread
+from attune.evaluate.systems import placed
 from attune.model.language import language_model, no_language_model
 from attune.plan.grow import Cost, grow
 

@@ -188,10 +188,18 @@ def measure_steps(
 
 @torch.no_grad()
 def measure_forwards(
-    policy: Policy, objective: Objective, store: Any, forward: int, *, layout: str, pad_id: int, seconds: float = 3.0
+    policy: Policy,
+    objective: Objective,
+    stores: Sequence[Any],
+    forward: int,
+    *,
+    layout: str,
+    pad_id: int,
+    seconds: float = 3.0,
 ) -> float:
-    """Seconds of one pass over a store in evaluation mode, from some of its forwards."""
+    """Seconds of one pass over all stores in evaluation mode, from some forwards of the first."""
     padded = layout == "padded"
+    store = stores[0]
     groups = micro_batches(store.lengths, forward, padded=padded)
     device = policy_device(policy)
     was_training = policy.training
@@ -210,7 +218,12 @@ def measure_forwards(
         if time.monotonic() > until and len(clock) >= 1:
             break
     policy.train(was_training)
-    return Rate.fitted(seen, clock).seconds(work_of(store.lengths[group], padded=padded) for group in groups)
+    works = (
+        work_of(one.lengths[group], padded=padded)
+        for one in stores
+        for group in micro_batches(one.lengths, forward, padded=padded)
+    )
+    return Rate.fitted(seen, clock).seconds(works)
 
 
 def eval_interval(settings: Train, steps_per_epoch: int, steps: int) -> int:

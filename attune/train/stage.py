@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attune.data.batch import Loader
-from attune.data.some import Some, spread
+from attune.data.some import train_sample
 from attune.errors import RecipeError
 from attune.evaluate.measure import quick_figures, watched
 from attune.evaluate.predict import score_store
@@ -40,8 +40,6 @@ __all__ = ["Trained", "train_stage"]
 
 DEFAULT_MICRO_BATCH = {"cpu": 4096, "cuda": 16384}
 """Tokens of one forward where the recipe names none; halved by itself when memory runs out."""
-SAMPLE = 128
-"""Training examples whose loss is measured like validation's, to see the gap between the two."""
 SAVED_BYTES_PER_SECOND = 200e6
 """What a checkpoint is reckoned at where none was written yet, hashing and syncing included."""
 
@@ -132,7 +130,8 @@ def train_stage(
         time_of = measure_steps(policy, objective, loader, masters, parallel, forward, total_steps=steps)
         once = 0.0
         if held is not None:
-            once = measure_forwards(policy, objective, held, forward, layout=layout, pad_id=pad_id)
+            both = [held, train_sample(prepared.stores["train"], held)]
+            once = measure_forwards(policy, objective, both, forward, layout=layout, pad_id=pad_id)
         saved = 12 * trained / SAVED_BYTES_PER_SECOND
         # every rank must come to the same number of steps
         means = parallel.sum({"step": torch.tensor(time_of.seconds), "validation": torch.tensor(once)})
@@ -158,7 +157,7 @@ def train_stage(
     evaluate = None
     if "validation" in prepared.stores:
         forwards: dict[str, Any] = {"layout": layout, "pad_id": pad_id, "batch_tokens": forward}
-        sample = Some(prepared.stores["train"], spread(len(prepared.stores["train"]), SAMPLE))
+        sample = train_sample(prepared.stores["train"], prepared.stores["validation"])
 
         def evaluate() -> dict[str, float]:
             figures = quick_figures(policy, objective, prepared, "validation", **forwards)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from attune.data.batch import Loader
+from attune.data.some import train_sample
 from attune.model.machine import peak_memory_gib
 from attune.model.parallel import Parallel
 from attune.plan.estimate import fit_budget, predict, within_time
@@ -54,8 +55,39 @@ def test_measuring_leaves_weights_and_averages_as_they_were(tiny: Any, dtype: to
         and found.tokens
         == pytest.approx(np.mean([loader.store.lengths[loader.examples_of(step)].sum() for step in range(12)]))
     )
-    once = measure_forwards(policy, tiny.objective(), tiny.store(), 48, layout="packed", pad_id=0, seconds=0.2)
+    once = measure_forwards(policy, tiny.objective(), [tiny.store()], 48, layout="packed", pad_id=0, seconds=0.2)
     assert 0 < once < 10
+    thrice = [tiny.store()] * 3
+    more = measure_forwards(policy, tiny.objective(), thrice, 48, layout="packed", pad_id=0, seconds=0.2)
+    assert more > once
+
+
+def test_the_first_call_does_not_pass_for_a_fixed_part() -> None:
+    calls = []
+
+    def run(size: int) -> float:
+        calls.append(size)
+        return 0.01 * size + (1.0 if len(calls) == 1 else 0.0)  # loads and compiles what later calls use
+
+    assert grow(run, 2000, start=64, limit=6.0).seconds == pytest.approx(20, rel=0.02)
+    assert calls[:2] == [64, 64]
+    calls.clear()
+    grow(lambda size: calls.append(size) or 3.0, 2000, start=64, limit=6.0)
+    assert calls == [64, 256]  # too dear to be made twice
+
+
+def test_the_training_sample_has_no_more_tokens_than_validation() -> None:
+    class Store:
+        def __init__(self, count: int, length: int):
+            self.lengths = np.full(count, length)
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+    assert len(train_sample(Store(5000, 100), Store(10, 100))) == 128
+    assert len(train_sample(Store(5000, 1024), Store(40, 1024))) == 40
+    assert len(train_sample(Store(5000, 1024), Store(4, 1024))) == 32
+    assert len(train_sample(Store(50, 10), Store(4, 10))) == 50
 
 
 def test_evaluations_and_checkpoints_are_counted_as_the_loop_makes_them() -> None:
