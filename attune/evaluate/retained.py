@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from attune.recipe import Recipe
     from attune.runs import Run
 
-__all__ = ["Lost", "Suites", "halves", "retained_suites", "ask", "lost", "subject_for", "retained", "told"]
+__all__ = [
+    "Lost",
+    "Suites",
+    "halves",
+    "retained_suites",
+    "ask",
+    "lost",
+    "subject_for",
+    "untouched",
+    "retained",
+    "told",
+]
 
 Suites = list[tuple[Suite, Questions]]
 
@@ -76,6 +87,16 @@ def subject_for(policy: Policy, tokenizer: PreTrainedTokenizerBase, recipe: Reci
         tokenizer, template=recipe.model.chat_template, max_length=min(LONGEST, context), truncate="left"
     )
     return Subject(policy, tokenizer, renderer, layout, recipe.evaluate, seed=recipe.seed)
+
+
+def untouched(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Subject:
+    """The model that losses count from (`retain.base`, or the one that training starts from), ready to be asked."""
+    from attune.evaluate.suites.compared import subject_of
+    from attune.model.load import load_model
+
+    base = subject_of(load_model(recipe.retain.base or recipe.model, head="lm"), "lm", recipe, tokenizer, None)
+    base.renderer = subject_for(base.policy, tokenizer, recipe, base.layout).renderer
+    return base
 
 
 def ask(suites: Suites, subject: Subject, say: Callable[[str], None] = lambda line: None) -> dict[str, Measured]:
@@ -135,7 +156,6 @@ def retained(
     """
     from attune.evaluate.suites.compared import subject_of
     from attune.model.language import language_model, no_language_model
-    from attune.model.load import load_model
     from attune.model.save import open_model
 
     suites = retained_suites(recipe)
@@ -155,11 +175,10 @@ def retained(
         found["note"] = "The other half of the questions chose the weights, so they are not asked here."
     if objective.head != "lm":
         found["note"] += " Measured under the base's own output layer, since the tuned head is for labels."
+    if recipe.retain.base is not None:
+        found["note"] += f" Counted from {recipe.retain.base.base}, not from the model that training started from."
     started = time.monotonic()
-    base = subject_of(load_model(recipe.model, head="lm"), "lm", recipe, tokenizer, None)
-    base.renderer = subject_for(base.policy, tokenizer, recipe, base.layout).renderer
-    before = ask(suites, base, say)
-    del base
+    before = ask(suites, untouched(recipe, tokenizer), say)
     tuned = subject_of(open_model(run.model_dir, recipe)[0], objective.head, recipe, tokenizer, objective)
     after = ask(suites, subject_for(language_model(tuned.policy, recipe), tokenizer, recipe, tuned.layout))
     worst = -math.inf

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from attune.recipe.base import Number, PluginChoice, Section, Share
+from attune.recipe.model import Model
 
-__all__ = ["Retain", "Replay", "Kl", "SuiteChoice"]
+__all__ = ["Retain", "Replay", "Kl", "SuiteChoice", "points"]
 
 
 class SuiteChoice(PluginChoice):
@@ -55,11 +56,16 @@ def _short(key: str) -> BeforeValidator:
     return BeforeValidator(widen)
 
 
-def _points(value: Any) -> Any:
+def points(value: Any) -> Any:
     """`1pt`, `0.5 pt`, `1` -> points."""
     if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:pts?|points?)?", value.strip())):
         return float(found[1])
     return None if value is False else value
+
+
+def _named(value: Any) -> Any:
+    """`starter` -> `{base: starter}`."""
+    return {"base": value} if isinstance(value, str) else value
 
 
 class Retain(Section):
@@ -69,9 +75,12 @@ class Retain(Section):
     suites: list[SuiteChoice] = Field(default_factory=lambda: _usual(), validate_default=False)
     """What is asked before and after training: names of suites, or files of text or rows, as in `evaluate.suites`. []
     measures nothing."""
-    limit: Annotated[float | None, BeforeValidator(_points)] = Field(default=None, gt=0, le=100)
+    limit: Annotated[float | None, BeforeValidator(points)] = Field(default=None, gt=0, le=100)
     """The most that any suite may lose, `1pt`. Given, it is measured at every evaluation, pulls are strengthened while
     it is exceeded, and it decides which weights are kept."""
+    base: Annotated[Model | None, BeforeValidator(_named)] = None
+    """The model that losses count from, as a name or with the keys of `model`. null is the one that training starts
+    from; in later stages, the one that the first stage starts from, so that a limit holds for all stages together."""
     replay: Annotated[Replay | None, _short("share")] = None
     """Old examples among the new ones."""
     l2_sp: Number = Field(default=0.0, ge=0)

@@ -12,6 +12,7 @@ from attune.errors import RecipeError
 from attune.recipe import Recipe
 from attune.recipe.errors import explained
 from attune.recipe.names import translate
+from attune.recipe.retain import points
 from attune.recipe.yaml import Key, Layer, shown
 
 __all__ = ["PREVIOUS", "complete"]
@@ -50,7 +51,9 @@ def complete(layer: Layer, merge: Any, source: Any) -> tuple[Layer, list[str]]:
             raise RecipeError("a stage has stages of its own", where=place, fix="write them all in one list")
         own.values.pop("stages", None)
         _chained(own, number, place)
-        whole.append(_stage(merge(common, own), number, place, source))
+        lay = merge(common, own)
+        _counted_from_the_first(lay, own, number, len(stages), whole[:1])
+        whole.append(_stage(lay, number, place, source))
     for number, recipe in enumerate(whole[:-1]):
         adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
         if not adapter.merges:
@@ -89,6 +92,23 @@ def _chained(own: Layer, number: int, place: str | None) -> None:
     if number:
         # what was asked of the first base is done: its blocks are chosen, its revision is fetched
         own.values["model"] = {"layers": None, **(model or {}), "base": PREVIOUS, "from_config": None, "revision": None}
+
+
+def _counted_from_the_first(lay: Layer, own: Layer, number: int, count: int, first: list[Recipe]) -> None:
+    """What all stages together may lose, counted from the base before all: of a limit that stands beside `stages`, the
+    first of n stages may use up a n-th, the second two, the last the whole.
+
+    Each stage is free to name a limit of its own; it, too, is for everything up to there.
+    """
+    retain, asked = lay.values.get("retain"), own.values.get("retain")
+    retain = dict(retain) if isinstance(retain, dict) else {}
+    if number and first[0].model.from_config is None and retain.get("base") is None:
+        retain["base"] = first[0].model.model_dump(mode="json")
+    limit = points(retain.get("limit"))
+    if not (isinstance(asked, dict) and "limit" in asked) and isinstance(limit, int | float):
+        retain["limit"] = round(limit * (number + 1) / count, 4)
+    if retain:
+        lay.values["retain"] = retain
 
 
 def _stage(layer: Layer, number: int, place: str | None, source: Any) -> Recipe:

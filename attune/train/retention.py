@@ -19,9 +19,9 @@ from attune.durable import fsync
 from attune.errors import DataError, RecipeError
 from attune.evaluate.likelihood import text_example
 from attune.evaluate.measure import quick_figures
-from attune.evaluate.retained import Suites, ask, halves, lost, retained_suites, subject_for
+from attune.evaluate.retained import Suites, ask, halves, lost, retained_suites, subject_for, untouched
 from attune.model.language import language_model, no_language_model
-from attune.model.load import origin
+from attune.model.load import load_tokenizer, origin
 from attune.model.policy import Policy
 from attune.train.enrich import enrich
 from attune.train.fisher import cached_fisher
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from attune.data.prepared import Prepared
     from attune.evaluate.suites.base import Measured, Subject
     from attune.objectives.base import Objective
-    from attune.recipe import Recipe
+    from attune.recipe import Model, Recipe
     from attune.runs import Run
     from attune.train.loop import Progress
 
@@ -64,6 +64,8 @@ def refuse(recipe: Recipe, objective: Objective) -> None:
                 where=recipe.where(f"retain.{key}"),
                 fix=f"drop retain.{key}",
             )
+    if retain.base is not None and retain.suites and not reason:
+        _check_base(recipe, retain.base)
     if retain.l2_sp and recipe.model.from_config is not None:
         raise RecipeError("retain.l2_sp has nothing to pull to", why=str(reason), fix="drop retain.l2_sp")
     if retain.limit is not None and not retain.suites:
@@ -121,6 +123,20 @@ def refuse(recipe: Recipe, objective: Objective) -> None:
             f"retain.l2_sp does not fit adapter '{kind}'",
             why="it changes none of the base's weights: without its prompt the model is the base",
             fix="drop retain.l2_sp",
+        )
+
+
+def _check_base(recipe: Recipe, base: Model) -> None:
+    """Raises: RecipeError where what is lost cannot be counted from this model."""
+    where = recipe.where("retain.base")
+    if reason := no_language_model(recipe.model_copy(update={"model": base})):
+        raise RecipeError(f"retain.base: nothing can be counted from {base.base}", where=where, why=reason)
+    if base.base != recipe.model.base and load_tokenizer(base).get_vocab() != load_tokenizer(recipe.model).get_vocab():
+        raise RecipeError(
+            f"retain.base {base.base} has another tokenizer than model.base",
+            where=where,
+            why="the loss of a token says nothing about the loss of another",
+            fix="a model of the same family",
         )
 
 
@@ -187,11 +203,14 @@ class Retention:
         self.suites, _ = halves(retained_suites(self.recipe))
         was_training = self.policy.training
         self.policy.eval()
-        with self._base() as base:
-            subject = self.subject
-            if subject.policy is self.policy:
-                subject = subject_for(base, self.tokenizer, self.recipe, self.layout)
-            self.before = ask(self.suites, subject, say)
+        if self.recipe.retain.base is not None:
+            self.before = ask(self.suites, untouched(self.recipe, self.tokenizer), say)
+        else:
+            with self._base() as base:
+                subject = self.subject
+                if subject.policy is self.policy:
+                    subject = subject_for(base, self.tokenizer, self.recipe, self.layout)
+                self.before = ask(self.suites, subject, say)
         self.policy.train(was_training)
         if not self.before:
             raise RecipeError("retain.limit has nothing to be measured on", why="no retained suite fits this base")

@@ -66,3 +66,26 @@ def test_an_encoder_has_no_budget(tmp_path: Any) -> None:
     refuse(recipe(model={"base": str(tmp_path)}), plugin(None))  # measured or not, it trains
     with pytest.raises(RecipeError, match="the base is an encoder"):
         refuse(recipe(model={"base": str(tmp_path)}, retain={"limit": "1pt"}), plugin(None))
+
+
+def test_a_limit_beside_stages_is_shared_out_and_counts_from_the_first_base() -> None:
+    stage = {"objective": "sft", "data": {"path": "a.jsonl"}}
+    stages = [{**stage, "name": name} for name in ("one", "two", "three")]
+    stages[2]["retain"] = {"replay": 0.1}
+    made = Recipe.load({"model": {"base": "starter"}, "retain": {"limit": "3pt"}, "stages": stages})
+    limits = [one.retain.limit for one in made.stage_recipes]
+    bases = [one.retain.base and one.retain.base.base for one in made.stage_recipes]
+    assert limits == [1.0, 2.0, 3.0] and bases == [None, "starter", "starter"]
+    assert made.stage_recipes[2].retain.replay is not None
+    again = Recipe.load(made.model_dump(mode="json"))
+    assert [one.retain for one in again.stage_recipes] == [one.retain for one in made.stage_recipes]
+    stages[1]["retain"] = {"limit": 2.5, "base": "other"}
+    own = Recipe.load({"retain": {"limit": "3pt"}, "stages": stages}).stage_recipes[1].retain
+    assert own.limit == 2.5 and own.base is not None and own.base.base == "other"
+
+
+def test_what_losses_cannot_count_from() -> None:
+    objective: Any = plugins.get("objective", "sft")(None)
+    with pytest.raises(RecipeError, match="nothing can be counted from minilm"):
+        refuse(recipe(objective="sft", retain={"base": "minilm"}), objective)
+    refuse(recipe(objective="sft", retain={"base": "minilm", "suites": []}), objective)

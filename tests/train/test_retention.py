@@ -68,6 +68,24 @@ def test_a_limit_is_kept_and_told(tmp_path: Path, adapter: str) -> None:
 
 
 @pytest.mark.slow
+def test_stages_count_what_they_lose_from_the_first_base(tmp_path: Path) -> None:
+    one = recipe(tmp_path, adapter="full", retain={"limit": "30pt", "suites": [kept(tmp_path)]})
+    common = one.model_dump(mode="json", exclude={"stages", "name", "data", "objective"}, exclude_defaults=True)
+    common["retain"] = {"limit": "30pt", "suites": [kept(tmp_path)]}
+    common["train"] |= {"max_steps": 3, "learning_rate": 5e-3}
+    data = one.model_dump(mode="json")["data"]
+    stages = [{"name": name, "objective": "sft", "data": data} for name in ("first", "second")]
+    run = flow.train({**common, "name": "chain", "stages": stages}, out=tmp_path / "runs")
+    first, second = (stage.results["retained"] for stage in run.stages)
+    assert (first["limit"], second["limit"]) == (15.0, 30.0)
+    assert first["rows"][0]["before"]["value"] == pytest.approx(second["rows"][0]["before"]["value"], rel=1e-6)
+    assert "Counted from starter" in second["note"] and "Counted from" not in first["note"]
+    # where the second stage starts, what the first one kept is lost already (but for the base, written in bfloat16)
+    start = next(point for point in second["points"] if point["share"] == 0.0)
+    assert start["drop"] == pytest.approx(first["kept"]["drop"], rel=0.05) and start["drop"] > 1
+
+
+@pytest.mark.slow
 def test_by_default_it_is_measured_and_nothing_else_happens(tmp_path: Path) -> None:
     made = recipe(tmp_path, adapter="lora").replace({"train.max_steps": 1})
     run = flow.train(made, out=tmp_path / "runs")
