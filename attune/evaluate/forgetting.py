@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["forgetting", "summary", "BASE"]
 
 BASE = "base"
-SHARES = ("accuracy", "f1_macro", "f1_micro", "span_f1", "rougeL", "exact_match", "token_f1", "field_f1")
+SHARES = ("accuracy", "probability", "f1_macro", "f1_micro", "span_f1", "rougeL", "exact_match", "token_f1", "field_f1")
 """Main figures between 0 and 1 with more being better, which may be averaged over stages."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["write_report", "summary_table", "view"]
 
 TONES = {"better": "tone-good", "no difference": "tone-warn", "worse": "tone-bad", "learned nothing": "tone-bad"}
-SHARES = ("accuracy", "precision", "recall", "f1", "span", "exact", "rouge", "stop", "invalid", "ece")
+SHARES = ("accuracy", "probability", "precision", "recall", "f1", "span", "exact", "rouge", "stop", "invalid", "ece")
 """Beginnings of the names of metrics that lie between 0 and 1."""
 
 

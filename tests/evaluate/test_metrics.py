@@ -223,6 +223,8 @@ def test_probability_figures_equal_scikit_learn() -> None:
         assert math.isclose(figure("brier", records, answers, **fields), expected, **CLOSE), seed
         expected = sk.log_loss(gold, scores, labels=labels)
         assert math.isclose(figure("log_loss", records, answers, **fields), expected, **CLOSE), seed
+        expected = float(np.mean([scores[row][labels.index(label)] for row, label in enumerate(gold)]))
+        assert math.isclose(figure("probability", records, answers, **fields), expected, **CLOSE), seed
 
 
 def test_calibration_equals_its_definition() -> None:
@@ -246,6 +248,7 @@ def test_a_label_the_system_does_not_know_was_given_probability_zero() -> None:
     fields: dict[str, Any] = {"scores": np.array([[0.5, 0.3, 0.2]]), "labels": ["a", "b", "c"]}
     assert math.isclose(figure("brier", labelled(["new"]), ["a"], **fields), 0.25 + 0.09 + 0.04 + 1)
     assert math.isclose(figure("log_loss", labelled(["new"]), ["a"], **fields), -math.log(np.finfo(float).eps))
+    assert figure("probability", labelled(["new"]), ["a"], **fields) == 0
 
 
 @pytest.mark.parametrize(
@@ -287,7 +290,7 @@ def test_likelihood_and_stopping() -> None:
     assert figure("stop_rate", records, ["", ""], stopped=[True, False]) == 0.5
 
 
-@pytest.mark.parametrize("name", ["ece", "brier", "log_loss", "loss", "perplexity", "stop_rate"])
+@pytest.mark.parametrize("name", ["ece", "brier", "log_loss", "probability", "loss", "perplexity", "stop_rate"])
 def test_a_figure_without_its_input_is_undefined_and_says_what_it_needs(name: str) -> None:
     metric = plugins.get("metric", name)
     assert math.isnan(figure(name, labelled(["a", "b"]), ["a", "b"]))

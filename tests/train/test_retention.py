@@ -112,7 +112,7 @@ def test_what_is_lost_is_in_points(tmp_path: Path) -> None:
     assert worse.points == pytest.approx(100 * (two / one - 1)) and worse.low <= worse.points <= worse.high
     assert worse.counted == worse.high
     share = lost(before["completions"], after["completions"], n=200)
-    right = [one["completions"].figures["accuracy"].value for one in (before, after)]
+    right = [one["completions"].figures["probability"].value for one in (before, after)]
     assert share.points == pytest.approx(100 * (right[0] - right[1])) and share.counted == share.points
     assert change(before["completions"], after["completions"]).p <= 1
 

@@ -34,6 +34,29 @@ class _Probability:
         return float(statistics.mean()) if len(statistics) else float("nan")
 
 
+def _given(records: list[Record], predictions: Predictions) -> np.ndarray:
+    """Probability of the gold label, 0 where the system does not know it; NaN without scores. Shapes: [N]."""
+    import numpy as np
+
+    if predictions.scores is None:
+        return np.full(len(records), np.nan)
+    return (np.asarray(predictions.scores, dtype=float) * _truth(records, predictions.labels)).sum(axis=1)
+
+
+class Probability(_Probability):
+    """Mean probability of the right class: the accuracy of answers drawn at the model's own probabilities.
+
+    It moves with every row where accuracy moves with those that change sides, so far fewer rows tell a difference.
+    NaN without scores.
+    """
+
+    name = "probability"
+    higher_is_better = True
+
+    def statistics(self, records: list[Record], predictions: Predictions) -> np.ndarray:
+        return _given(records, predictions)[:, None]
+
+
 class Brier(_Probability):
     """Squared distance between the probabilities and the truth; halved for two classes, as scikit-learn does.
 
@@ -63,8 +86,5 @@ class LogLoss(_Probability):
     def statistics(self, records: list[Record], predictions: Predictions) -> np.ndarray:
         import numpy as np
 
-        if predictions.scores is None:
-            return np.full((len(records), 1), np.nan)
-        given = (np.asarray(predictions.scores, dtype=float) * _truth(records, predictions.labels)).sum(axis=1)
         epsilon = np.finfo(float).eps
-        return -np.log(np.clip(given, epsilon, 1 - epsilon))[:, None]
+        return -np.log(np.clip(_given(records, predictions), epsilon, 1 - epsilon))[:, None]
