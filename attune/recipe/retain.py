@@ -69,8 +69,8 @@ def _named(value: Any) -> Any:
 
 
 class Retain(Section):
-    """What the model must not forget. A point is one per cent: of the answers of a suite that is judged by right and
-    wrong, or by which the loss on a suite of text rises."""
+    """What the model must not forget. A point is one per cent: of the answers that are right (or of the probability of
+    the right ones), or by which the loss on a suite of text rises."""
 
     suites: list[SuiteChoice] = Field(default_factory=lambda: _usual(), validate_default=False)
     """What is asked before and after training: names of suites, or files of text or rows, as in `evaluate.suites`. []
