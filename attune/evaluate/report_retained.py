@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["forgotten"]
 
 POINT = (
-    "A point is one per cent: of the answers, or of the probability of the right ones; of the base's loss where text is "
-    "scored. Positive means lost."
+    "A point is one per cent: of the answers, or of the probability of the right ones; of the base's loss where text "
+    "is scored. Positive means lost."
 )
 
 
