@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attune import charts, page, words
+from attune.evaluate.retained import WORDS
 
 if TYPE_CHECKING:
     from attune.evaluate.results import Results, RetainedRow
@@ -24,9 +25,8 @@ def forgotten(results: Results) -> dict[str, Any] | None:
     if not found:
         return None
     limit, sentences = found["limit"], []
-    if limit is not None and found["inside"] is not None:
-        word = "kept" if found["inside"] else "not kept"
-        sentences.append(f"The limit of {limit:g} points was {word}.")
+    if limit is not None and found["rows"]:
+        sentences.append(WORDS[found["inside"]].format(f"The limit of {limit:g} points") + ".")
     if found["why"]:
         sentences.append(f"After training, {found['why']}.")
     sentences += [found["note"]] if found["note"] else []

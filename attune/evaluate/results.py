@@ -131,7 +131,7 @@ class RetainedRow(TypedDict):
     high: float | None
     p: float | None
     relative: bool
-    """Whether a point is one per cent of the base's loss; else one answer in a hundred."""
+    """Whether a point is one per cent of the base's loss; else of the answers, or of the probability of the right ones."""
     counted: float | None
     """What a limit is compared with."""
 
@@ -142,7 +142,7 @@ class Retained(TypedDict):
     rows: list[RetainedRow]
     limit: float | None
     inside: bool | None
-    """Whether every suite stays within the limit; null without one."""
+    """Whether every suite stays within the limit; null without one, or where its questions are too few to tell."""
     note: str
     why: str
     """What was chosen after training, and why; empty where nothing was left to choose."""

@@ -31,7 +31,15 @@ __all__ = [
     "untouched",
     "retained",
     "told",
+    "WORDS",
 ]
+
+WORDS = {
+    True: "{} was kept",
+    False: "{} was NOT kept",
+    None: "{} may have been exceeded: these questions are too few to tell",
+}
+"""Whether a limit was kept, by `Retained.inside`."""
 
 Suites = list[tuple[Suite, Questions]]
 
@@ -181,11 +189,11 @@ def retained(
     before = ask(suites, untouched(recipe, tokenizer), say)
     tuned = subject_of(open_model(run.model_dir, recipe)[0], objective.head, recipe, tokenizer, objective)
     after = ask(suites, subject_for(language_model(tuned.policy, recipe), tokenizer, recipe, tuned.layout))
-    worst = -math.inf
+    drops = []
     for name, then in before.items():
         now = after[name]
         drop = lost(then, now, n=recipe.evaluate.bootstrap, seed=recipe.seed)
-        worst = max(worst, drop.counted)
+        drops.append(drop)
         found["rows"].append(
             {
                 "suite": name,
@@ -204,9 +212,16 @@ def retained(
         say(f"retained {name}: {then.primary} {then.value.value:.4g} -> {now.value.value:.4g}, {told(drop)}")
     found["note"] = f"{found['note']} Asking took {time.monotonic() - started:.1f} s.".strip()
     if limit is not None and before:
-        found["inside"] = worst <= limit
-        say(f"the limit of {limit:g} points is {'kept' if found['inside'] else 'NOT kept'}")
+        found["inside"] = _inside(drops, limit)
+        say(WORDS[found["inside"]].format(f"the limit of {limit:g} points"))
     return found
+
+
+def _inside(drops: list[Lost], limit: float) -> bool | None:
+    """Whether a limit was kept by every suite; None where one lies above it, but not its whole interval."""
+    if all(drop.counted <= limit for drop in drops):
+        return True
+    return False if any(drop.low > limit for drop in drops) else None
 
 
 def told(drop: Lost) -> str:
