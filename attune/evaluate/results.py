@@ -131,7 +131,7 @@ class RetainedRow(TypedDict):
     high: float | None
     p: float | None
     relative: bool
-    """Whether a point is one per cent of the base's loss; else of the answers, or of the probability of the right ones."""
+    """Whether a point is one per cent of the base's loss; else of the answers or the probability of right ones."""
     counted: float | None
     """What a limit is compared with."""
 
