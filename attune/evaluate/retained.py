@@ -218,8 +218,12 @@ def retained(
 
 
 def _inside(drops: list[Lost], limit: float) -> bool | None:
-    """Whether a limit was kept by every suite; None where one lies above it, but not its whole interval."""
-    if all(drop.counted <= limit for drop in drops):
+    """Whether every suite lost no more than the limit; None where one lies above it, but not its whole interval.
+
+    The weights were chosen by the upper end of the interval. To ask that of these questions too would fail every other
+    choice that lies at the limit.
+    """
+    if all(drop.points <= limit for drop in drops):
         return True
     return False if any(drop.low > limit for drop in drops) else None
 

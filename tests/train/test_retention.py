@@ -58,7 +58,7 @@ def test_a_limit_is_kept_and_told(tmp_path: Path, adapter: str) -> None:
         row["n"] == 3
         and row["relative"]
         and found["limit"] == 1.0
-        and found["inside"] == (True if row["counted"] <= 1 else False if row["low"] > 1 else None)
+        and found["inside"] == (True if row["points"] <= 1 else False if row["low"] > 1 else None)
     )
     shares = {point["share"] for point in found["points"]}
     assert shares >= {0.0, 0.5, 1.0} and found["kept"]["drop"] <= 1.0 and found["why"]
