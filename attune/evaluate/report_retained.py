@@ -39,7 +39,7 @@ def forgotten(results: Results) -> dict[str, Any] | None:
 
 
 def _row(row: RetainedRow, limit: float | None) -> dict[str, str]:
-    over = limit is not None and row["counted"] is not None and row["counted"] > limit
+    over = limit is not None and row["points"] is not None and row["points"] > limit
     return {
         "suite": row["suite"],
         "figure": row["figure"],

@@ -132,8 +132,6 @@ class RetainedRow(TypedDict):
     p: float | None
     relative: bool
     """Whether a point is one per cent of the base's loss; else of the answers or the probability of right ones."""
-    counted: float | None
-    """What a limit is compared with."""
 
 
 class Retained(TypedDict):

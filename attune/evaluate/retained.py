@@ -62,8 +62,9 @@ class Lost(NamedTuple):
 
     @property
     def counted(self) -> float:
-        """What a limit is compared with: the upper end of the interval for text, whose intervals are narrow; for shares
-        of answers the points themselves, since an interval over n answers is wider than any useful limit."""
+        """What a choice of weights compares a limit with: the upper end of the interval for text, whose intervals are
+        narrow; for shares of answers the points themselves, since an interval over n answers is wider than any useful
+        limit."""
         return self.high if self.relative else self.points
 
 
@@ -206,7 +207,6 @@ def retained(
                 "high": drop.high,
                 "p": change(then, now, n=recipe.evaluate.bootstrap, seed=recipe.seed).p,
                 "relative": drop.relative,
-                "counted": drop.counted,
             }
         )
         say(f"retained {name}: {then.primary} {then.value.value:.4g} -> {now.value.value:.4g}, {told(drop)}")

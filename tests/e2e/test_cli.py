@@ -61,21 +61,20 @@ def test_help_is_quick_and_loads_no_torch(command: str, tmp_path: Path) -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     # A processor that others use as well is up to three times slower; so the measure is what Python itself needs for
-    # the libraries of any command line, by turns with ours. Alone: 0.12 s and 0.25 s.
+    # the libraries of any command line, by turns with ours. Alone: 0.14 s and 0.28 s.
     libraries = (sys.executable, "-c", "import typer, typer.main, pydantic.main, rich.console, rich.table, rich.panel")
     help_page = (sys.executable, "-m", "attune.cli", *command.split(), "--help")
-    turns = [(seconds(*help_page), seconds(*libraries)) for _ in range(4)]
+    turns = [(seconds(*help_page), seconds(*libraries)) for _ in range(3)]
     best, measure = (min(column) for column in zip(*turns, strict=True))
     print(f"attune {command} --help: {best:.2f} s of CPU time, its libraries {measure:.2f} s")
-    assert best <= 3.5 * measure
-    assert "Usage" in attune(*command.split(), "--help", cwd=tmp_path).stdout
+    assert best <= 3 * measure
     spy = (
         "import sys; from attune.cli import main; sys.argv = ['attune', *sys.argv[1:], '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers', 'peft', 'sklearn'}))"
     )
     seen = subprocess.run([sys.executable, "-c", spy, *command.split()], capture_output=True, text=True, env=ENV)
-    assert seen.stdout.splitlines()[-1] == "[]"
+    assert "Usage" in seen.stdout and seen.stdout.splitlines()[-1] == "[]"
 
 
 def test_import_attune_loads_no_torch() -> None:
