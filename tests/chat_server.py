@@ -123,16 +123,11 @@ class Chat(BaseHTTPRequestHandler):
                 "done": False,
             }
             STATE.seen.append(entry)
-            STATE.running += 1
-            STATE.most_running = max(STATE.most_running, STATE.running)
         try:
             self._chat(body, what)
             entry["done"] = True
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-        finally:
-            with STATE.lock:
-                STATE.running -= 1
 
     def _chat(self, body: dict[str, Any], what: Any) -> None:
         key = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -164,7 +159,10 @@ class Chat(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.1)
         else:
-            time.sleep(3.0 if what == "slow" else STATE.delay)
+            if what == "slow":
+                time.sleep(3.0)  # the asker has given up on it long before: not under way any more
+            else:
+                self._think(STATE.delay)
             text = answer_to(body["messages"], body.get("seed"))
             words = len(text.split())
             finish = "length" if words > (body.get("max_tokens") or 10**6) else "stop"
@@ -178,6 +176,17 @@ class Chat(BaseHTTPRequestHandler):
                 sure = -0.01 if "unsure" not in body["messages"][-1]["content"] else -1.5
                 reply["choices"][0]["logprobs"] = {"content": [{"token": text, "logprob": sure}]}
             self._send(200, json.dumps(reply).encode())
+
+    def _think(self, seconds: float) -> None:
+        # over before the answer leaves: else the asker's next question may be counted beside the one just answered
+        with STATE.lock:
+            STATE.running += 1
+            STATE.most_running = max(STATE.most_running, STATE.running)
+        try:
+            time.sleep(seconds)
+        finally:
+            with STATE.lock:
+                STATE.running -= 1
 
     def _error(self, status: int, said: str, headers: dict[str, str] | None = None, code: str | None = None) -> None:
         self._send(status, json.dumps({"error": {"message": said, "code": code}}).encode(), headers)
