@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install ## The main job on the example data: tune the bundled model, compare it with every baseline, write the report.
 	$(BIN)/attune run examples/claims/train.csv --test examples/claims/test.csv --target claim_type \
-		--goal "classify workers' compensation notes" --budget 9m
+		--goal "classify workers' compensation notes" --budget 8m
 
 test: install ## Every test that can run on this machine; ends with the skips by reason.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --durations=10 $(TEST_ARGS)

@@ -52,7 +52,7 @@ def complete(layer: Layer, merge: Any, source: Any) -> tuple[Layer, list[str]]:
         own.values.pop("stages", None)
         _chained(own, number, place)
         lay = merge(common, own)
-        _counted_from_the_first(lay, own, number, len(stages), whole[:1])
+        notices += _counted_from_the_first(lay, own, number, len(stages), whole[:1])
         whole.append(_stage(lay, number, place, source))
     for number, recipe in enumerate(whole[:-1]):
         adapter: Any = plugins.get("adapter", recipe.adapter.name)(recipe.adapter.options)  # type: ignore[call-arg]
@@ -94,12 +94,13 @@ def _chained(own: Layer, number: int, place: str | None) -> None:
         own.values["model"] = {"layers": None, **(model or {}), "base": PREVIOUS, "from_config": None, "revision": None}
 
 
-def _counted_from_the_first(lay: Layer, own: Layer, number: int, count: int, first: list[Recipe]) -> None:
+def _counted_from_the_first(lay: Layer, own: Layer, number: int, count: int, first: list[Recipe]) -> list[str]:
     """What all stages together may lose, counted from the base before all: of a limit that stands beside `stages`, the
-    first of n stages may use up a n-th, the second two, the last the whole.
+    first of n stages may use up a n-th, the second two, the last the whole. Returns what is to be told of it.
 
     Each stage is free to name a limit of its own; it, too, is for everything up to there.
     """
+    told = []
     retain, asked = lay.values.get("retain"), own.values.get("retain")
     retain = dict(retain) if isinstance(retain, dict) else {}
     if number and first[0].model.from_config is None and retain.get("base") is None:
@@ -107,8 +108,10 @@ def _counted_from_the_first(lay: Layer, own: Layer, number: int, count: int, fir
     limit = points(retain.get("limit"))
     if not (isinstance(asked, dict) and "limit" in asked) and isinstance(limit, int | float):
         retain["limit"] = round(limit * (number + 1) / count, 4)
+        told = [f"stage {number + 1}: up to its end {retain['limit']:g} of retain.limit's {limit:g} points may be lost"]
     if retain:
         lay.values["retain"] = retain
+    return told
 
 
 def _stage(layer: Layer, number: int, place: str | None, source: Any) -> Recipe:

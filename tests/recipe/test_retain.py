@@ -76,6 +76,10 @@ def test_a_limit_beside_stages_is_shared_out_and_counts_from_the_first_base() ->
     limits = [one.retain.limit for one in made.stage_recipes]
     bases = [one.retain.base and one.retain.base.base for one in made.stage_recipes]
     assert limits == [1.0, 2.0, 3.0] and bases == [None, "starter", "starter"]
+    assert made.notices[-3:-1] == (
+        "stage 1: up to its end 1 of retain.limit's 3 points may be lost",
+        "stage 2: up to its end 2 of retain.limit's 3 points may be lost",
+    )
     assert made.stage_recipes[2].retain.replay is not None
     again = Recipe.load(made.model_dump(mode="json"))
     assert [one.retain for one in again.stage_recipes] == [one.retain for one in made.stage_recipes]
@@ -89,3 +93,19 @@ def test_what_losses_cannot_count_from() -> None:
     with pytest.raises(RecipeError, match="nothing can be counted from minilm"):
         refuse(recipe(objective="sft", retain={"base": "minilm"}), objective)
     refuse(recipe(objective="sft", retain={"base": "minilm", "suites": []}), objective)
+
+
+def test_losses_are_not_counted_from_a_base_with_another_tokenizer(tmp_path: Any) -> None:
+    from attune.model.load import load_config, load_tokenizer
+
+    model = recipe(model={"base": "starter"}).model
+    tokenizer = load_tokenizer(model)
+    load_config(model).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    asked = recipe(model={"base": "starter"}, retain={"base": {"base": str(tmp_path)}})
+    plugin: Any = plugins.get("objective", "sft")
+    refuse(asked, plugin(None))  # the same tokenizer in another folder
+    tokenizer.add_tokens(["metacarpal"])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="another tokenizer than model.base"):
+        refuse(asked, plugin(None))

@@ -177,17 +177,22 @@ def test_kill_9_at_twenty_random_moments(trainer: Server, tmp_path: Path) -> Non
     killed, reached = 0, set()
     for trial in range(20):
         folder = tmp_path / str(trial)
+        step = 0
         for _ in range(2):  # killed twice, then left to finish
             pid = trainer.start(folder / "checkpoints", STEPS)
-            time.sleep(draw.uniform(0.05, 0.9) * seconds)
+            time.sleep(draw.uniform(0.05, 0.9) * seconds * (1 - step / STEPS))
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            killed += trainer.status() == signal.SIGKILL
+            if trainer.status() == signal.SIGKILL:
+                killed += 1
+            else:
+                seconds *= 0.8  # the machine was busier while the whole run was timed
             found = checkpoint.latest(folder / "checkpoints")
             assert not found[1], "a killed save left a checkpoint that does not verify"
-            reached.add(found[0].step if found[0] else 0)
+            step = found[0].step if found[0] else 0
+            reached.add(step)
         trainer.start(folder / "checkpoints", STEPS)
         assert trainer.status() == 0
         assert (folder / "digest").read_text() == expected, f"trial {trial}"
