@@ -107,7 +107,7 @@ class Measuring:
             rows = np.random.default_rng(0).permutation(len(loader.store))[:size]
             like = {"layout": loader.layout, "pad_id": loader.pad_id, "scored": loader.scored}
             some = Loader(Rows(loader.store, rows), seed=loader.seed, batch_size=1, **like)
-            start_head(policy, objective, some, batch_tokens=forward)
+            start_head(policy, objective, some, batch_tokens=forward, dtype=next(policy.parameters()).dtype)
             return time.monotonic() - began
 
         width = policy.config.get_text_config().hidden_size

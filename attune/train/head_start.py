@@ -25,17 +25,17 @@ STRENGTH = 0.1
 """Inverse regularisation (scikit-learn's C) on standardised features."""
 
 
-def start_head(policy: Policy, objective: Objective, loader: Loader, *, batch_tokens: int) -> str:
+def start_head(policy: Policy, objective: Objective, loader: Loader, *, batch_tokens: int, dtype: torch.dtype) -> str:
     """Fit a linear model on the base's own features of the training examples and write it into the head.
 
     A random head sends random gradients through the base in the first steps and distorts what it knows. Returns a line
-    that says what was done, or why not.
+    that says what was done, or why not. `dtype` is what training will compute in.
     Source: LP-FT, Kumar et al. 2022 (arXiv:2202.10054).
     """
     head = _last_linear(policy, _outputs(objective))
     if head is None:
         return "head: starts at random, since this base's head does not end in a linear layer"
-    features, targets = _features(policy, head, loader, batch_tokens)
+    features, targets = _features(policy, head, loader, batch_tokens, dtype)
     biased = head.bias is not None
     centre, scale = features.mean(0) if biased else 0.0, features.std(0) + 1e-6
     fitted = _fit(objective, (features - centre) / scale, targets, head.out_features, biased=biased)
@@ -64,7 +64,9 @@ def _last_linear(policy: Policy, outputs: int) -> nn.Linear | None:
 
 
 @torch.no_grad()
-def _features(policy: Policy, head: nn.Linear, loader: Loader, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def _features(
+    policy: Policy, head: nn.Linear, loader: Loader, batch_tokens: int, dtype: torch.dtype
+) -> tuple[np.ndarray, np.ndarray]:
     """What reaches the head at scored positions: [N, H] float64, and the targets."""
     caught: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
@@ -82,7 +84,9 @@ def _features(policy: Policy, head: nn.Linear, loader: Loader, batch_tokens: int
                 rows = [store[int(number)] for number in chunk[group]]
                 batch = collate(rows, layout=loader.layout, pad_id=loader.pad_id, scored=loader.scored).to(device)
                 caught.clear()
-                policy(batch)
+                # the weights are whole still, and a forward in them can take twice as long as one of training
+                with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                    policy(batch)
                 (hidden,) = caught
                 if hidden.ndim == 3:  # virtual tokens stand before the real ones
                     hidden = hidden[:, hidden.shape[1] - batch.input_ids.shape[1] :]

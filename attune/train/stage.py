@@ -117,7 +117,7 @@ def train_stage(
     if kept is not None:
         say(f"head: goes on from {kept}, which has the same labels")
     elif resume is None and objective.head != "lm" and getattr(objective.options, "head_init", "random") == "probe":
-        say(start_head(policy, objective, loader, batch_tokens=forward))
+        say(start_head(policy, objective, loader, batch_tokens=forward, dtype=torch_dtype(recipe.model)))
     masters = Masters(policy, settings, dtype=torch_dtype(recipe.model))
     start = retention.start(masters, fresh=resume is None)
     retention.begin(say)

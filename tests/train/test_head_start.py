@@ -89,12 +89,27 @@ def test_it_predicts_before_the_first_step(family: str, task: str, outputs: int,
     layout = policy.settle()
     loader = Loader(store_of(task, classes), seed=0, batch_size=8, layout=layout, scored="here")
     random = loss(policy, objective, loader)
-    said = start_head(policy, objective, loader, batch_tokens=256)
+    said = start_head(policy, objective, loader, batch_tokens=256, dtype=torch.float32)
     assert said.startswith("head: starts as a linear model"), said
     # untrained features of a tiny random model: not perfect, but far better than the prior of equal classes
     prior = {"classification": np.log(classes), "tagging": np.log(classes), "multilabel": 0.64, "regression": 0.67}
     now = loss(policy, objective, loader)
     assert now < 0.75 * prior[task] and now < random
+
+
+def test_in_the_numbers_of_training_it_is_as_good() -> None:
+    """The pass runs as training does, in bfloat16 where that is faster; the weights stay whole."""
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        objective, policy = (
+            objective_of("classification", 3),
+            policy_of("llama", "sequence", 3, "classification", "full"),
+        )
+        loader = Loader(store_of("classification", 3), seed=0, batch_size=8, layout=policy.settle(), scored="here")
+        start_head(policy, objective, loader, batch_tokens=256, dtype=dtype)
+        assert {weight.dtype for weight in policy.parameters()} == {torch.float32}
+        losses.append(loss(policy, objective, loader))
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 def test_the_head_is_the_linear_model_itself() -> None:
@@ -105,7 +120,7 @@ def test_the_head_is_the_linear_model_itself() -> None:
     policy.settle(layout="padded")
     store = store_of("classification", 3)
     loader = Loader(store, seed=0, batch_size=8, layout="padded", scored="here")
-    start_head(policy, objective, loader, batch_tokens=256)
+    start_head(policy, objective, loader, batch_tokens=256, dtype=torch.float32)
     policy.eval()
     with torch.no_grad():
         pooled = [
@@ -124,7 +139,7 @@ def test_a_class_without_examples_is_never_the_answer() -> None:
     objective, policy = objective_of("classification", 4), policy_of("bert", "sequence", 4, "classification", "full")
     policy.settle(layout="padded")
     loader = Loader(store_of("classification", 3), seed=0, batch_size=8, layout="padded", scored="here")
-    start_head(policy, objective, loader, batch_tokens=256)
+    start_head(policy, objective, loader, batch_tokens=256, dtype=torch.float32)
     with torch.no_grad():
         answers = torch.cat([policy(batch).out.argmax(-1) for batch in loader.all(512)])
     assert 3 not in answers
@@ -135,5 +150,5 @@ def test_one_class_alone_leaves_the_head_at_random() -> None:
     policy.settle(layout="padded")
     loader = Loader(store_of("classification", 1, n=8), seed=0, batch_size=8, layout="padded", scored="here")
     before = policy.model.classifier.weight.clone()
-    assert "one class only" in start_head(policy, objective, loader, batch_tokens=256)
+    assert "one class only" in start_head(policy, objective, loader, batch_tokens=256, dtype=torch.float32)
     assert torch.equal(before, policy.model.classifier.weight)
