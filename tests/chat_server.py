@@ -212,6 +212,13 @@ class Server:
     def seen(self) -> list[dict[str, Any]]:
         return self.told()["seen"]
 
+    def count(self) -> int:
+        """How many questions came, once no more come: what a killed asker had sent may still wait to be read."""
+        found = -1
+        while found != (found := len(self.seen)):
+            time.sleep(0.3)
+        return found
+
 
 @contextmanager
 def started() -> Iterator[Server]:

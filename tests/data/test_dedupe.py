@@ -236,6 +236,6 @@ def test_punctuation_goes_from_word_borders_only(text: str) -> None:
 
 
 def test_normalise_takes_linear_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     normalise("a" + "-" * 1_000_000 + "b")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

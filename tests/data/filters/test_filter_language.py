@@ -85,9 +85,9 @@ def test_an_unknown_language_is_named() -> None:
 
 def test_long_text_takes_no_longer() -> None:
     for text in ("der die das " * 10_000, "ж" * 100_000, "'" * 100_000, "a" * 100_000):
-        start = time.perf_counter()
+        start = time.process_time()
         guess(text)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lingua") is None, reason="needs attune[lang]")

@@ -149,6 +149,6 @@ def test_any_text_is_judged(text: str) -> None:
 @pytest.mark.parametrize("name", ["length", "repetition", "quality"])
 def test_long_texts_take_linear_time(name: str, text: str) -> None:
     one = step(name)
-    start = time.perf_counter()
+    start = time.process_time()
     one.apply(row("1", text), 0)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -65,9 +65,9 @@ def test_own_list(tmp_path: Path) -> None:
 def test_linear() -> None:
     one = step()
     for text in ("i will kill yo" * 8_000, "shut " * 20_000, "x" * 100_000):
-        start = time.perf_counter()
+        start = time.process_time()
         drops(one, text)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
 
 
 @pytest.fixture(scope="module")
