@@ -65,6 +65,7 @@ MORE: list[dict[str, Any]] = [
     {"type": "lora", "r": 2, "init": "pissa"},
     {"type": "lora", "r": 2, "init": "olora"},
     {"type": "lora", "r": 2, "modules_to_save": ["embed_tokens"]},
+    {"type": "lora", "r": 2, "modules_to_save": ["pooler"]},
     {"type": "adalora", "r": 1, "init_r": 3, "every": 2, "orthogonality": 0.0},
     {"type": "prompt_tuning", "tokens": 3, "init": "random"},
     {"type": "prompt_tuning", "tokens": 5, "init": "text", "text": "w5 w6 w7"},
@@ -117,8 +118,8 @@ def cases() -> list[Any]:
                     )  # fmt: skip
     for adapter in [*MORE, *({"type": "peft", "method": name, "options": value} for name, value in PEFT.items())]:
         for objective, task, family in [("sft", "generation", "llama"), ("classify", "classification", "bert")]:
-            if "embed_tokens" in adapter.get("modules_to_save", []) and family == "bert":
-                continue
+            if {"bert": "embed_tokens", "llama": "pooler"}[family] in adapter.get("modules_to_save", []):
+                continue  # a module that it does not have
             found.append(
                 pytest.param(
                     adapter, objective, task, family, marks=pytest.mark.slow,

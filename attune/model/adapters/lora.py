@@ -100,7 +100,7 @@ class Lora(Wrapped):
             lora_dropout=options.dropout,
             target_modules=options.target_modules,
             exclude_modules=self.excluded(task_type),
-            modules_to_save=options.modules_to_save or None,
+            modules_to_save=list(options.modules_to_save) or None,  # PEFT writes the names of a new head into it
             use_dora=options.dora,
             use_rslora=options.rslora,
             init_lora_weights=True if options.init == "default" else options.init,
