@@ -3,7 +3,7 @@
     python benchmarks/methods.py clinc150|dolly [--rows N] [--test-rows N] [--methods NAME ...] [--minutes M]
                                  [--epochs E] [--seed 0] [--threads N] [--out FOLDER] [--set KEY=VALUE ...]
 
-Each method trains in a process of its own with its default learning rate, for the same epochs. One JSON line a method
+Each method trains in a process of its own with its default learning rate, for the same epochs, to its last weights. One JSON line a method
 is appended to FOLDER/SUITE.jsonl as it ends, and a method that stands there is not run again; the Markdown table is
 printed at the end. Peak memory is the process's own high-water mark when training ends (VmHWM). Figures carry their
 95 % interval; the difference to `full` is paired over the test rows. The data is looked for in $ATTUNE_SHARED/data.
@@ -32,6 +32,7 @@ METHODS: dict[str, str] = {
     "freeze lower half": "{type: freeze, layers: 3}",
     "gradual unfreezing": "{type: freeze, unfreeze: 0.5, layer_decay: 0.9}",
     "lora": "{type: lora}",
+    "lora, rank 64": "{type: lora, r: 64}",
     "rslora": "{type: lora, rslora: true}",
     "dora": "{type: lora, dora: true}",
     "pissa": "{type: lora, init: pissa}",
@@ -55,11 +56,11 @@ METHODS: dict[str, str] = {
 SUITES: dict[str, dict[str, Any]] = {
     "clinc150": {
         "text": "which of many requests to an assistant is this",
-        "epochs": 5,
+        "epochs": 3,
         "set": [
             "model.base=minilm", "data.truncate=window", "objective={name: classify, label_smoothing: 0.1}",
             "train.batch_size=64", "train.warmup_ratio=0.1", "train.weight_decay=0.05", "train.early_stopping=null",
-            "evaluate.baselines=[]",
+            "train.eval_every=10000", "evaluate.baselines=[]",
         ],
     },
     "dolly": {

@@ -266,3 +266,11 @@ def test_virtual_tokens_leave_room_for_text(kind: str) -> None:
     with pytest.raises(RecipeError, match="does not go with this recipe") as caught:
         adapter.check(recipe, head="lm", config=LlamaConfig(max_position_embeddings=127))
     assert "120 virtual tokens leave no room" in str(caught.value.why)
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [({}, 2e-3), ({"r": 8}, 2e-3), ({"r": 64}, 1e-3), ({"r": 64, "alpha": 32}, 2e-3), ({"rslora": True}, 5e-4)],
+)
+def test_a_larger_update_of_lora_learns_more_slowly(options: dict[str, Any], rate: float) -> None:
+    assert adapter_of({"type": "lora", **options}).usual_rate(22_000_000) == rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
@@ -112,5 +113,10 @@ class Lora(Wrapped):
         return Rate(factor=self.options.lr_ratio) if is_b else Rate()
 
     def usual_rate(self, n_weights: int) -> float:
-        """Ten times the rate of full fine-tuning, between 2e-4 and 2e-3."""
-        return float(f"{min(2e-3, max(2e-4, 10 * self._full_rate(n_weights))):.1g}")
+        """Ten times the rate of full fine-tuning, between 2e-4 and 2e-3, at r = 16 and alpha = 32 or less. A step of the
+        update grows with scale * sqrt(r), so that larger ones learn more slowly. Source: rsLoRA, arXiv:2312.03732.
+        """
+        options = self.options
+        scale = (options.alpha or 2 * options.r) / (math.sqrt(options.r) if options.rslora else options.r)
+        slower = min(1.0, 2 * math.sqrt(16) / (scale * math.sqrt(options.r)))
+        return float(f"{slower * min(2e-3, max(2e-4, 10 * self._full_rate(n_weights))):.1g}")
