@@ -3,10 +3,11 @@
     python benchmarks/methods.py clinc150|dolly [--rows N] [--test-rows N] [--methods NAME ...] [--minutes M]
                                  [--epochs E] [--seed 0] [--threads N] [--out FOLDER] [--set KEY=VALUE ...]
 
-Each method trains in a process of its own with its default learning rate, for the same epochs, to its last weights. One JSON line a method
-is appended to FOLDER/SUITE.jsonl as it ends, and a method that stands there is not run again; the Markdown table is
-printed at the end. Peak memory is the process's own high-water mark when training ends (VmHWM). Figures carry their
-95 % interval; the difference to `full` is paired over the test rows. The data is looked for in $ATTUNE_SHARED/data.
+Each method trains in a process of its own with its default learning rate, for the same epochs, to its last weights.
+One JSON line a method is appended to FOLDER/SUITE.jsonl as it ends, and a method that stands there is not run again;
+the Markdown table is printed at the end. Peak memory is the process's own high-water mark when training ends (VmHWM).
+Figures carry their 95 % interval; the difference to `full` is paired over the test rows. The data is looked for in
+$ATTUNE_SHARED/data.
 """
 
 from __future__ import annotations

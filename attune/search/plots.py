@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from attune.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, short, svg, ticks
+from attune.search.space import in_words
 
 __all__ = ["Axis", "Point", "axis_of", "history", "courses", "cut", "parallel", "sweep"]
 
@@ -23,7 +24,7 @@ class Axis(NamedTuple):
     def at(self, value: Any) -> float | None:
         """Place of a value; None for one that is not on the axis."""
         if self.choices:
-            name = text_of(value)
+            name = in_words(value)
             if name not in self.choices:
                 return None
             return (self.choices.index(name) + 0.5) / len(self.choices)
@@ -35,7 +36,7 @@ class Axis(NamedTuple):
     def marks(self) -> list[tuple[float, str]]:
         """(place, words) of its ticks."""
         if self.choices:
-            return [((number + 0.5) / len(self.choices), name) for number, name in enumerate(self.choices)]
+            return [((number + 0.5) / len(self.choices), _cut_off(name)) for number, name in enumerate(self.choices)]
         if not self.log:
             return [(self.at(x) or 0.0, short(x)) for x in ticks(self.low, self.high, 4)]
         powers = [10.0**n for n in range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)]
@@ -56,16 +57,15 @@ class Point(NamedTuple):
 DOTS = {"best": ("c3", 6), "recipe": ("c1", 6), "finished": ("c1", 4), "pruned": ("c2", 3)}
 
 
-def text_of(value: Any) -> str:
-    """A choice in words short enough for an axis."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 14 else f"{text[:13]}\N{HORIZONTAL ELLIPSIS}"
+def _cut_off(text: str) -> str:
+    """Words short enough for an axis."""
+    return text if len(text) <= 18 else f"{text[:17]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def axis_of(one: Any) -> Axis:
     """The axis of a searched key: a range, or a list of choices (numbers in order count as choices too)."""
     if isinstance(one, list):
-        return Axis(0, 1, False, [text_of(choice) for choice in one])
+        return Axis(0, 1, False, [in_words(choice) for choice in one])
     return Axis(one.low, one.high, one.log, [])
 
 

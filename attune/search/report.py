@@ -13,7 +13,7 @@ from attune.durable import write_text
 from attune.evaluate.report import SHARES
 from attune.recipe import Recipe
 from attune.search import plots
-from attune.search.space import Space, label
+from attune.search.space import Space, in_words, range_in_words
 
 __all__ = ["write_page", "view"]
 
@@ -78,9 +78,9 @@ def view(
         "settings": [
             {
                 "key": key,
-                "recipe": _value(own["values"].get(key) if own else None),
-                "best": _value(best["values"].get(key) if best else None),
-                "range": _range(one),
+                "recipe": _value(own, key),
+                "best": _value(best, key),
+                "range": range_in_words(one),
                 "importance": f"{100 * importances[key]:.0f} %" if key in importances else words.NOTHING,
                 "bar": page.safe(charts.share(importances[key])) if key in importances else "",
                 "why": reasons.get(key, ""),
@@ -214,18 +214,11 @@ def _row(row: dict[str, Any], keys: list[str], best: dict[str, Any] | None, figu
         "value": words.number(value),
         "seconds": words.seconds(row["seconds"]) if row["seconds"] else words.NOTHING,
         "share": f"{100 * row['share']:.0f} %" if row["share"] else words.NOTHING,
-        "values": [_value(row["values"].get(key)) for key in keys],
+        "values": [_value(row, key) for key in keys],
         "reason": row["reason"],
     }
 
 
-def _value(value: Any) -> str:
-    if value is None:
-        return words.NOTHING
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _range(one: Any) -> str:
-    if isinstance(one, list):
-        return ", ".join(_value(label(choice)) for choice in one)
-    return f"{_value(one.low)} to {_value(one.high)}{' (log)' if one.log else ''}"
+def _value(trial: dict[str, Any] | None, key: str) -> str:
+    """What a trial had for a key, in words."""
+    return words.NOTHING if trial is None or trial["values"].get(key) is None else in_words(trial["values"][key])

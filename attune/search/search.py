@@ -16,7 +16,6 @@ from attune.durable import take_lock, write_json, write_text
 from attune.errors import AttuneError, DataError, Interrupted, MachineError, RecipeError, UsageError
 from attune.recipe import Recipe
 from attune.recipe.base import seconds
-from attune.recipe.space import Range
 from attune.runs import Run
 from attune.search import space as spaces
 from attune.search import study as studies
@@ -206,7 +205,7 @@ class _Search:
             self.space = {key: one for key, (one, _) in table.items()}
             self.reasons = {key: why for key, (_, why) in table.items()}
         for key, one in self.space.items():
-            self.show.say(f"{key}: {_shown(one)}  ({self.reasons[key]})")
+            self.show.say(f"{key}: {spaces.range_in_words(one)}  ({self.reasons[key]})")
         study = studies.opened(self.folder, self.settings, higher=self.facts["higher"])
         return Trials(self.folder, self.base, self.space, study, self.facts, self.clock, self.show)
 
@@ -278,13 +277,3 @@ class _Search:
         best = Recipe.load(self.folder / "best.yaml")
         run = Run(self.folder / "trials" / winner["name"]) if winner else None
         return Found(self.folder, state, best, run, trials.table(), self.clock.known.get("result", {}))
-
-
-def _shown(one: Range | list[Any]) -> str:
-    if isinstance(one, list):
-        return " | ".join(str(spaces.label(choice)) for choice in one)
-    return f"{_short(one.low)} to {_short(one.high)}{', log' if one.log else ''}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

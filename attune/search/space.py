@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from attune.recipe import Recipe
 
-__all__ = ["Space", "usual", "checked", "parsed", "label", "draw", "of_recipe", "by_key"]
+__all__ = ["Space", "usual", "checked", "parsed", "label", "in_words", "range_in_words", "draw", "of_recipe", "by_key"]
 
 Space = dict[str, Range | list[Any]]
 """Dotted key of the recipe -> where its values are drawn from."""
@@ -185,6 +185,30 @@ def applies(recipe: Recipe, key: str) -> bool:
 def label(value: Any) -> Any:
     """A choice as Optuna stores it and tables show it: scalars as they are, anything else as JSON."""
     return value if isinstance(value, str | int | float | bool | None) else json.dumps(value, sort_keys=True)
+
+
+def in_words(value: Any) -> str:
+    """A value, or a choice as it is or as `label` stores it, in words: `0.000905`, `lora, r 16`, `["q_proj"]`."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return str(value)
+    if isinstance(value, dict):
+        kind = [str(value[key]) for key in ("type", "name") if value.get(key)]
+        return ", ".join(
+            [*kind, *(f"{key} {in_words(one)}" for key, one in value.items() if key not in ("type", "name"))]
+        )
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def range_in_words(one: Range | list[Any]) -> str:
+    """What is searched, in words."""
+    if isinstance(one, list):
+        return " | ".join(map(in_words, one))
+    return f"{in_words(one.low)} to {in_words(one.high)}{', log' if one.log else ''}"
 
 
 def draw(trial: Trial, recipe: Recipe, space: Space, only: Iterable[str] | None = None) -> tuple[Recipe, dict]:

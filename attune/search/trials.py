@@ -241,7 +241,7 @@ class Trials:
         clock = f"{self.clock.elapsed / 60:.1f} min"
         if self.clock.budget is not None:
             clock += f" of {self.clock.budget / 60:g}"
-        settings = ", ".join(f"{key.split('.')[-1]} {_short(one)}" for key, one in job.values.items())
+        settings = ", ".join(f"{key.split('.')[-1]} {spaces.in_words(one)}" for key, one in job.values.items())
         title = "the recipe itself" if job.trial.number == 0 else settings
         self.show.say(f"trial {job.trial.number}:{figure}, {said}{best}; {clock}; {title}")
 
@@ -257,7 +257,3 @@ class Trials:
             if job.verdict == "paused":
                 job.trial.set_user_attr("seconds", round(job.seconds, 1))
         self.jobs = []
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

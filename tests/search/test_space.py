@@ -7,7 +7,8 @@ import pytest
 from attune.errors import RecipeError, UsageError
 from attune.recipe import Recipe
 from attune.recipe.space import Range, ranges
-from attune.search.space import by_key, checked, draw, of_recipe, parsed, usual
+from attune.search.plots import axis_of
+from attune.search.space import by_key, checked, draw, in_words, label, of_recipe, parsed, usual
 
 DATA: dict[str, Any] = {"path": "x.csv"}
 
@@ -149,3 +150,13 @@ def test_the_search_changes_no_run() -> None:
     searched = recipe(search={"trials": 3, "space": {"train.weight_decay": [0.0, 0.1]}})
     assert searched.fingerprint() == recipe().fingerprint()
     assert Recipe.load(searched.model_dump(mode="json")) == searched
+
+
+def test_choices_that_are_sections_have_words_and_a_place_in_the_charts() -> None:
+    choices = ["full", {"type": "freeze", "layers": 4}, {"type": "lora", "r": 16}, ["q_proj", "v_proj"], 0.000905, None]
+    said = ["full", "freeze, layers 4", "lora, r 16", '["q_proj", "v_proj"]', "0.000905", "null"]
+    assert [in_words(choice) for choice in choices] == said == [in_words(label(choice)) for choice in choices]
+    assert in_words("{name} is kept") == "{name} is kept"
+    axis = axis_of(choices)
+    assert [axis.at(label(choice)) for choice in choices] == [axis.at(choice) for choice in choices]
+    assert None not in [axis.at(choice) for choice in choices] and axis.at("dora") is None

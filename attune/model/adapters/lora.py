@@ -113,8 +113,8 @@ class Lora(Wrapped):
         return Rate(factor=self.options.lr_ratio) if is_b else Rate()
 
     def usual_rate(self, n_weights: int) -> float:
-        """Ten times the rate of full fine-tuning, between 2e-4 and 2e-3, at r = 16 and alpha = 32 or less. A step of the
-        update grows with scale * sqrt(r), so that larger ones learn more slowly. Source: rsLoRA, arXiv:2312.03732.
+        """Ten times the rate of full fine-tuning, 2e-4 to 2e-3, up to r = 16 and alpha = 32. A step of the
+        update grows with scale * sqrt(r), so that larger ones learn more slowly (rsLoRA, arXiv:2312.03732).
         """
         options = self.options
         scale = (options.alpha or 2 * options.r) / (math.sqrt(options.r) if options.rslora else options.r)
